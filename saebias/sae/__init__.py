@@ -1,0 +1,1 @@
+"""Sparse autoencoders: what they are, how they are trained, judged, compared and kept."""

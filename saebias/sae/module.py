@@ -1,0 +1,97 @@
+"""What a sparse autoencoder is: its specification, its parameters, and the one way in which it encodes and decodes.
+
+Shapes: N rows, D model width, F latents, K active latents a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from saebias.errors import InputError
+from saebias.sae.selection import topk_positive
+
+ARCHITECTURES = ("topk", "relu")
+ROWS_PER_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class SaeSpec:
+    """Everything that says which dictionary is meant before any data is seen; raises InputError for sizes that make none."""
+
+    d_model: int
+    n_latents: int
+    k: int
+    """Active latents a row (topk). Kept, but unused, by `relu`."""
+    architecture: str = "topk"
+    seed: int = 0
+    """Seed of the initial weights; never the seed of the data or of its order."""
+    frozen_decoder: bool = False
+    """Control: the decoder keeps its random directions, only the encoder and the biases learn."""
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise InputError(f"unknown SAE architecture {self.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+        if self.d_model < 1 or self.n_latents < 1:
+            raise InputError(f"an SAE of {self.d_model} dimensions and {self.n_latents} latents is empty; both must be at least 1")
+        if not 1 <= self.k < self.n_latents:
+            raise InputError(f"k={self.k} active of {self.n_latents} latents is not sparse; choose 1 <= k < n_latents")
+
+
+class SparseAutoencoder(nn.Module):
+    """A dictionary with its encoder. Takes raw activations: whatever normalisation training used is folded into the weights."""
+
+    def __init__(self, spec: SaeSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        generator = torch.Generator().manual_seed(spec.seed)
+        decoder_FD = functional.normalize(torch.randn(spec.n_latents, spec.d_model, generator=generator), dim=1)
+        self.W_enc_DF = nn.Parameter(decoder_FD.T.clone())
+        self.b_enc_F = nn.Parameter(torch.zeros(spec.n_latents))
+        self.W_dec_FD = nn.Parameter(decoder_FD)
+        self.b_dec_D = nn.Parameter(torch.zeros(spec.d_model))
+
+    def preactivations(self, x_ND: Tensor) -> Tensor:
+        """`(x - b_dec) W_enc + b_enc` [N, F]: the same in training, in hooks and in analysis."""
+        return torch.addmm(self.b_enc_F, x_ND - self.b_dec_D, self.W_enc_DF)
+
+    def encode(self, x_ND: Tensor) -> Tensor:
+        """Codes [N, F], never negative; with `topk` at most k of a row differ from 0 (fewer when fewer pre-activations are positive)."""
+        self._check_width(x_ND)
+        pre_NF = self.preactivations(x_ND)
+        if self.spec.architecture == "relu":
+            return torch.relu(pre_NF)
+        values_NK, indices_NK = topk_positive(pre_NF, self.spec.k)
+        return torch.zeros_like(pre_NF).scatter(1, indices_NK, values_NK)
+
+    def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """The k largest codes of each row, (values [N, K], indices [N, K] int64), in no stated order; unused places have value 0.
+
+        Rows go through in chunks, so that the full pre-activation matrix never exists. Only for `topk`: raises InputError otherwise.
+        """
+        self._check_width(x_ND)
+        if self.spec.architecture != "topk":
+            raise InputError(f"an SAE of architecture {self.spec.architecture!r} has no fixed number of active latents; use encode")
+        chunks = [topk_positive(self.preactivations(x_CD), self.spec.k) for x_CD in x_ND.split(ROWS_PER_CHUNK)]
+        return torch.cat([values for values, _ in chunks]), torch.cat([indices for _, indices in chunks])
+
+    def decode(self, codes_NF: Tensor) -> Tensor:
+        """The reconstruction [N, D] of dense codes, in the units of the raw activations."""
+        return torch.addmm(self.b_dec_D, codes_NF, self.W_dec_FD)
+
+    def decode_sparse(self, values_NK: Tensor, indices_NK: Tensor) -> Tensor:
+        """The reconstruction [N, D] of codes kept as (values, indices); equals `decode` of the dense codes up to rounding."""
+        return functional.embedding_bag(indices_NK, self.W_dec_FD, per_sample_weights=values_NK, mode="sum") + self.b_dec_D
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """The reconstruction [N, D]: `decode(encode(x))`."""
+        return self.decode(self.encode(x_ND))
+
+    def _check_width(self, x_ND: Tensor) -> None:
+        if x_ND.ndim != 2 or x_ND.shape[1] != self.spec.d_model:
+            raise InputError(
+                f"activations of shape {tuple(x_ND.shape)} do not fit an SAE on {self.spec.d_model} dimensions; hand in [rows, {self.spec.d_model}]"
+            )

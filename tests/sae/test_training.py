@@ -1,0 +1,153 @@
+"""Laws of training: planted truth is found, the saved SAE is the trained one, bad rows are named."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from saebias.errors import InputError
+from saebias.report import SilentReporter
+from saebias.sae.batches import n_batches, shuffled_batches
+from saebias.sae.losses import decode
+from saebias.sae.module import SaeSpec
+from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
+from saebias.sae.training import SaeTrainer, TrainConfig, TrainedSae, train_sae
+
+from .conftest import DATA_SEED, Planted
+
+SPEC = SaeSpec(d_model=32, n_latents=128, k=6, seed=3)
+CONFIG = TrainConfig(batch_size=256)
+
+
+def trained_on(planted: Planted, spec: SaeSpec = SPEC, config: TrainConfig = CONFIG, epochs: int = 6) -> TrainedSae:
+    rows = planted.x_ND[:-2000]
+    batches = shuffled_batches(lambda a, b: rows[a:b], len(rows), batch_size=config.batch_size, epochs=epochs, seed=11)
+    steps = n_batches(len(rows), batch_size=config.batch_size, epochs=epochs)
+    return train_sae(batches, spec, config, steps=steps, reporter=SilentReporter(), validation_ND=torch.from_numpy(planted.x_ND[-2000:]))
+
+
+@pytest.fixture(scope="module")
+def trained(planted: Planted) -> TrainedSae:
+    return trained_on(planted)
+
+
+def test_planted_directions_are_found_again(planted, trained):
+    cosine_FG = trained.sae.W_dec_FD.detach().numpy() @ planted.directions_GD.T
+    assert np.mean(cosine_FG.max(axis=0) > 0.95) > 0.95
+    assert trained.summary.validation_fvu < 0.1
+
+
+def test_the_initial_weights_know_nothing_of_the_planted_directions(planted):
+    assert SPEC.seed != DATA_SEED
+    start = SaeTrainer(SPEC, CONFIG, torch.from_numpy(planted.x_ND[:4096]), steps=10)
+    cosine_FG = start.weights.W_dec_FD.numpy() @ planted.directions_GD.T
+    rng = np.random.default_rng(99)
+    chance_FD = rng.standard_normal((128, 32))
+    chance_FG = (chance_FD / np.linalg.norm(chance_FD, axis=1, keepdims=True)) @ planted.directions_GD.T
+    assert abs(cosine_FG.max(axis=0).mean() - chance_FG.max(axis=0).mean()) < 0.05
+
+
+def test_the_finished_sae_on_raw_rows_is_the_trained_one_on_normalised_rows(planted):
+    raw_ND = torch.from_numpy(planted.x_ND[:512])
+    trainer = SaeTrainer(SPEC, CONFIG, raw_ND, steps=20)
+    for _ in range(20):
+        trainer.step(raw_ND)
+    normalised_ND = trainer.scale.normalise(raw_ND)
+    expected_ND = decode(trainer.encode(normalised_ND), trainer.weights) * trainer.scale.scale + trainer.scale.mean_D
+    torch.testing.assert_close(trainer.finished()(raw_ND), expected_ND, rtol=1e-4, atol=1e-4)
+
+
+def test_decoder_rows_have_unit_norm(trained):
+    torch.testing.assert_close(trained.sae.W_dec_FD.norm(dim=1), torch.ones(128))
+
+
+def test_the_same_seeds_give_the_same_weights(planted):
+    first, second = (trained_on(planted, epochs=1).sae for _ in range(2))
+    assert torch.equal(first.W_enc_DF, second.W_enc_DF)
+
+
+def test_a_frozen_decoder_never_moves_and_the_encoder_learns(planted):
+    spec = dataclasses.replace(SPEC, frozen_decoder=True)
+    rows_ND = torch.from_numpy(planted.x_ND[:2048])
+    trainer = SaeTrainer(spec, CONFIG, rows_ND, steps=30)
+    decoder_before, encoder_before = trainer.weights.W_dec_FD.clone(), trainer.weights.W_enc_FD.clone()
+    errors = [trainer.step(rows_ND[:512]).squared_error for _ in range(30)]
+    assert torch.equal(trainer.weights.W_dec_FD, decoder_before)
+    assert not torch.equal(trainer.weights.W_enc_FD, encoder_before)
+    assert errors[-1] < errors[0]
+
+
+def test_the_frozen_control_rebuilds_less_than_the_learned_dictionary(planted, trained):
+    control = trained_on(planted, dataclasses.replace(SPEC, frozen_decoder=True), epochs=2)
+    assert control.summary.validation_fvu > 2 * trained.summary.validation_fvu
+
+
+def test_an_untrained_sae_fails_the_quality_gate_and_the_trained_one_passes(planted, trained):
+    validation_ND = torch.from_numpy(planted.x_ND[-2000:])
+    untrained = SaeTrainer(SPEC, CONFIG, torch.from_numpy(planted.x_ND[:4096]), steps=10).finished()
+    assert quality_gate(sae_quality(untrained, validation_ND), QualityLimits(max_fvu=0.4))
+    assert quality_gate(sae_quality(trained.sae, validation_ND), QualityLimits(max_fvu=0.4)) == []
+
+
+def test_the_history_ends_where_the_training_ends(trained):
+    steps = [row.step for row in trained.history]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == trained.summary.steps
+    assert trained.history[-1].tokens == trained.summary.tokens == 22_000 * 6
+    assert trained.history[-1].fvu < trained.history[0].fvu
+
+
+def test_auxk_wakes_dead_latents_and_they_lower_the_error(planted):
+    rows_ND = torch.from_numpy(planted.x_ND)
+    n_dead, error = {}, {}
+    for coefficient in (0.0, 1 / 32):
+        config = dataclasses.replace(CONFIG, dead_after_tokens=512, aux_coefficient=coefficient)
+        trainer = SaeTrainer(SPEC, config, rows_ND[:4096], steps=400)
+        trainer.weights.b_enc_F[:96] -= 2.0
+        last = [trainer.step(rows_ND[(step * 50) % 20_000 :][:256]) for step in range(400)][-1]
+        n_dead[coefficient] = int(trainer.dead_F()[:96].sum())
+        error[coefficient] = last.squared_error / last.squared_norm
+    assert n_dead[0.0] > 80
+    assert n_dead[1 / 32] < 60
+    assert error[1 / 32] < 0.8 * error[0.0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x.index_fill_(0, torch.tensor([7]), float("nan")), "row 7 of the first rows is NaN or infinite"),
+        (lambda x: x.index_fill_(0, torch.tensor([7]), float("inf")), "row 7 of the first rows is NaN or infinite"),
+        (lambda x: x.index_fill_(0, torch.tensor([9]), 0.0), "row 9 of the first rows is all zero"),
+        (lambda x: x.index_fill_(1, torch.tensor([2]), 4.0), "dimension 2 is constant"),
+        (lambda x: x[:, :20], "does not fit an SAE on 32 dimensions"),
+        (lambda x: x[:0].flatten(), "does not fit"),
+    ],
+)
+def test_rows_that_cannot_train_a_dictionary_are_named_in_one_line(planted, spoil, message):
+    rows_ND = spoil(torch.from_numpy(planted.x_ND[:512].copy()))
+    with pytest.raises(InputError, match=message) as caught:
+        train_sae([rows_ND], SPEC, CONFIG, steps=1, reporter=SilentReporter())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_row_in_a_later_batch_is_named_with_its_batch(planted):
+    good_ND = torch.from_numpy(planted.x_ND[:16_384])
+    bad_ND = good_ND[:256].clone()
+    bad_ND[17, 3] = float("nan")
+    with pytest.raises(InputError, match="row 17 of batch 2 is NaN"):
+        train_sae([good_ND, bad_ND], SPEC, CONFIG, steps=2, reporter=SilentReporter())
+
+
+def test_too_few_batches_and_none_at_all_are_errors(planted):
+    rows_ND = torch.from_numpy(planted.x_ND[:256])
+    with pytest.raises(InputError, match="ended after 1 of 5 steps"):
+        train_sae([rows_ND], SPEC, CONFIG, steps=5, reporter=SilentReporter())
+    with pytest.raises(InputError, match="not one batch"):
+        train_sae([], SPEC, CONFIG, steps=5, reporter=SilentReporter())
+
+
+@pytest.mark.parametrize(("k", "n_latents"), [(16, 16), (17, 16), (0, 16), (1, 1), (1, 0)])
+def test_a_spec_that_is_not_sparse_is_refused(k, n_latents):
+    with pytest.raises(InputError):
+        SaeSpec(d_model=8, n_latents=n_latents, k=k)

@@ -1,0 +1,16 @@
+-- Numbers that are NaN or infinite: a number that cannot be computed is null with its reason in note.
+select 'behavior_metrics' as "table", run_id, metric as what, language from behavior_metrics
+where not isfinite(value) or not isfinite(low) or not isfinite(high)
+union all
+select 'steering_effects', run_id, metric, language from steering_effects where not isfinite(value) or not isfinite(low) or not isfinite(high)
+union all
+select 'feature_scores', run_id, method || ' of latent ' || latent, language from feature_scores
+where not isfinite(value_select) or not isfinite(value_report) or not isfinite(p) or not isfinite(q)
+union all
+select 'probes', run_id, token_kind, train_language from probes where not isfinite(balanced_accuracy) or not isfinite(control_accuracy)
+union all
+select 'alignment', run_id, measure, null from alignment where not isfinite(value)
+union all
+select 'sae_quality', run_id, token_kind, language from sae_quality where not isfinite(fvu) or not isfinite(l0)
+union all
+select 'lens', run_id, visual_gender, language from lens where not isfinite(gap) or not isfinite(kl_to_final);

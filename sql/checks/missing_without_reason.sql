@@ -1,0 +1,10 @@
+-- Numbers that are null without a note that says why.
+select 'behavior_metrics' as "table", run_id, metric as what, language from behavior_metrics where value is null and note is null
+union all
+select 'steering_effects', run_id, metric, language from steering_effects where value is null and note is null
+union all
+select 'probes', run_id, token_kind, train_language from probes where balanced_accuracy is null and note is null
+union all
+select 'alignment', run_id, measure, null from alignment where value is null and note is null
+union all
+select 'sae_quality', run_id, token_kind, language from sae_quality where fvu is null and note is null;

@@ -1,0 +1,176 @@
+"""Planted rows of what lies inside the model: dictionaries and latents, interventions, lens, probes, alignment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from planted_professions import LANGUAGES, PROFESSIONS, planted_share
+
+LAYERS = 8
+
+
+def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object]]]:
+    """Dictionaries, their quality and their latents: latent 0 of layer 5 is the strongest and carries gender in both languages."""
+    saes, history, quality, scores, sets = [], [], [], [], []
+    for layer in range(LAYERS):
+        key = f"L{layer:02d}.resid_post-s0"
+        saes.append(
+            {"sae_id": key, "layer": layer, "site": "resid_post", "architecture": "topk", "d_model": 192, "n_latents": 768, "k": 32, "seed": 0, "steps": 300}
+            | {"train_rows": 40000, "learning_rate": 0.003, "fvu": 0.05 + 0.02 * layer, "l0": 32.0, "dead_share": 0.01 * layer, "tokens_per_second": 9e4}
+            | {"seconds": 5.0, "frozen_decoder": False, "path": f"{key}.safetensors"}
+        )
+        for step in range(0, 301, 60):
+            history.append(
+                {"sae_id": key, "step": step, "fvu": 0.05 + 0.02 * layer + math.exp(-step / 60), "l0": 32.0, "dead_share": 0.0, "learning_rate": 0.003}
+                | {"tokens_per_second": 9e4}
+            )
+        for kind in ("image", "prompt", "caption"):
+            for language in LANGUAGES:
+                fvu = None if kind == "prompt" and layer == 0 else 0.05 + 0.02 * layer + 0.03 * (kind == "caption")
+                quality.append(
+                    {"sae_id": key, "layer": layer, "token_kind": kind, "language": language, "split": "report", "fvu": fvu, "l0": 32.0, "dead_share": 0.1}
+                    | {"decoder_cosine": 0.9, "n_rows": 900, "note": None if fvu is not None else "the variance of the rows is zero"}
+                )
+        for language in LANGUAGES:
+            for target in ("visible", "stereotype"):
+                for latent in range(40):
+                    strength = 0.46 * math.exp(-latent / 6) * math.exp(-((layer - 5) ** 2) / 8)
+                    # Latent 0 of layer 5 is the strongest and carries gender in both languages; odd latents point to men.
+                    value = 0.5 + strength * (1 if latent % 2 == 0 else -1)
+                    index = latent if latent < 10 else latent + (100 if language == "ar" else 0)
+                    scores.append(
+                        {"sae_id": key, "layer": layer, "latent": index, "language": language, "target": target, "method": "auroc", "value_select": value}
+                        | {"p": 10 ** (-20 * strength), "q": min(1.0, 10 ** (-19 * strength)), "value_report": 0.5 + (value - 0.5) * 0.92}
+                        | {
+                            "low": 0.5 + (value - 0.5) * 0.92 - 0.03,
+                            "high": 0.5 + (value - 0.5) * 0.92 + 0.03,
+                            "firing_rate": 0.2,
+                            "selected": latent < 8 and layer == 5,
+                        }
+                    )
+                    if latent < 8 and layer == 5:
+                        sets.append(
+                            {"set_name": f"{target}-{language}", "sae_id": key, "layer": layer, "language": language, "target": target, "rank": latent + 1}
+                            | {"latent": index, "score": abs(value - 0.5)}
+                        )
+    return {"saes": saes, "sae_history": history, "sae_quality": quality, "feature_scores": scores, "feature_sets": sets}
+
+
+ARMS = [
+    ("A0", "hook that does nothing", "none", [0.0]),
+    ("A1", "reconstruct only", "none", [1.0]),
+    ("A2", "reconstruct, error kept", "none", [1.0]),
+    ("A3", "ablate latents, error kept", "visible", [0.25, 0.5, 0.75, 1.0]),
+    ("A3", "ablate latents, error kept", "stereotype", [0.25, 0.5, 0.75, 1.0]),
+    ("A8", "difference of means, projected out", "visible", [0.25, 0.5, 0.75, 1.0]),
+]
+
+
+def steering_rows(rng: np.random.Generator, samples: list[dict], skewed: bool) -> dict[str, list[dict[str, object]]]:
+    """Effects of the arms, their random sets and balance, captions before and after."""
+    effects, random_sets, balance, captions = [], [], [], []
+    start = {"en": (0.24, 0.06), "ar": (0.23, 0.17)} if skewed else {"en": (0.004, 0.002), "ar": (0.004, 0.001)}
+    for language in LANGUAGES:
+        spread, default = start[language]
+        for arm, name, target, strengths in ARMS:
+            for split in ("select", "report"):
+                for strength in strengths:
+                    kept = 1 - {"none": 0.0, "visible": 0.45, "stereotype": 0.8}[target] * strength
+                    harm = {"none": 0.0, "visible": 0.42, "stereotype": 0.015}[target] * strength**2
+                    values = {"stereotype_spread": spread * kept, "masculine_default": default * kept, "clear_harm": harm, "clear_wrong": harm * 0.7}
+                    values |= {"clear_neutral": harm * 0.3, "clear_accuracy": 0.97 - harm, "kl_to_baseline": 2 * harm + 0.1 * (1 - kept), "length_ratio": 1.0}
+                    values |= {"cross_entropy_rise": 0.02 * strength if target != "none" else 0.0}
+                    for metric, value in values.items():
+                        effects.append(
+                            {"arm": arm, "arm_name": name, "target": target, "layer": 5, "language": language, "split": split, "strength": strength}
+                            | {"metric": metric, "value": value, "low": value - 0.015, "high": value + 0.015, "p": 0.005 if arm == "A3" else None}
+                            | {"n_images": 64, "n_clusters": 32, "note": None}
+                        )
+        for target in ("visible", "stereotype"):
+            for number in range(199):
+                for metric, centre, width in (("stereotype_spread", spread, 0.01), ("masculine_default", default, 0.008), ("clear_harm", 0.0, 0.004)):
+                    value = centre + rng.normal(0, width)
+                    random_sets.append({"set_no": number, "target": target, "layer": 5, "language": language, "metric": metric, "value": value})
+            for covariate, difference in (("log firing rate", 0.03), ("mean when active", -0.06), ("decoder norm", 0.01), ("share on image tokens", 0.13)):
+                balance.append(
+                    {"sae_id": "L05.resid_post-s0", "target": target, "language": language, "covariate": covariate, "target_mean": 0.2}
+                    | {"random_mean": 0.2 - difference / 10, "standardized_difference": difference}
+                )
+    forms = {p[0]: p for p in PROFESSIONS}
+    for sample in (s for s in samples if s["split"] == "report" and s["visual_gender"] == "A"):
+        name, ar_f, ar_m = forms[str(sample["context"])][:3]
+        for language in LANGUAGES:
+            was_man = planted_share(forms[str(sample["context"])], language, skewed) < 0.5
+            texts = {True: f"a man {name} with a red kite", False: f"a woman {name} with a red kite"}
+            if language == "ar":
+                texts = {True: f"{ar_m} مع طائرة ورقية", False: f"{ar_f} مع طائرة ورقية"}
+            for target in ("visible", "stereotype"):
+                changed = (int(str(sample["sample_id"])[1:]) + (target == "visible")) % 3 == 0
+                text = texts[was_man != changed]
+                captions.append(
+                    {"arm": "A3", "target": target, "strength": 1.0, "sample_id": sample["sample_id"], "language": language, "text": text}
+                    | {"baseline": texts[was_man], "label": "M" if was_man != changed else "F", "explicit": True, "n_words": len(text.split())}
+                )
+    return {"steering_effects": effects, "steering_random_sets": random_sets, "matching_balance": balance, "steered_captions": captions}
+
+
+def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list[dict[str, object]]]:
+    """Lens, probes, alignment (one number missing) and the points of the 3-D figure."""
+    lens, probes, alignment, points = [], [], [], []
+    for layer in range(LAYERS):
+        grown = 1 / (1 + math.exp(-(layer - 3.5)))
+        for language in LANGUAGES:
+            for visual, sign in (("F", 1.0), ("M", -1.0), ("A", -0.15 if language == "en" else -0.4)):
+                gap = 6 * sign * grown**2
+                lens.append(
+                    {"layer": layer, "language": language, "visual_gender": visual, "gap": gap, "gap_low": gap - 0.3, "gap_high": gap + 0.3}
+                    | {"kl_to_final": 3 * (1 - grown), "entropy": 2.0, "n_images": 96, "n_clusters": 48}
+                )
+            for test in LANGUAGES:
+                for kind in ("image", "prompt", "caption", "decision"):
+                    accuracy = 0.52 + 0.46 * grown * (1.0 if kind == "decision" else 0.8) - (0.12 * (1 - grown) if test != language else 0.0)
+                    probes.append(
+                        {"layer": layer, "train_language": language, "test_language": test, "token_kind": kind, "baseline": None, "auroc": accuracy}
+                        | {"balanced_accuracy": accuracy, "low": accuracy - 0.04, "high": min(1.0, accuracy + 0.03), "control_accuracy": 0.51}
+                        | {"selectivity": accuracy - 0.51, "permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
+                    )
+        for measure, value, floor, ceiling in (
+            ("direction_cosine", 0.2 + 0.7 * grown, 0.05, 0.97),
+            ("debiased_cka", 0.3 + 0.5 * grown, 0.01, 0.9),
+            ("probe_transfer_en_ar", 0.5 + 0.4 * grown, 0.5, 0.55 + 0.43 * grown),
+            ("latent_rank_correlation", None if layer == 0 else 0.8 * grown, 0.02, 0.9),
+        ):
+            alignment.append(
+                {
+                    "layer": layer,
+                    "measure": measure,
+                    "value": value,
+                    "low": None if value is None else value - 0.05,
+                    "high": None if value is None else value + 0.05,
+                }
+                | {
+                    "floor": floor,
+                    "ceiling": ceiling,
+                    "n_images": 192,
+                    "n_clusters": 96,
+                    "note": None if value is not None else "no latent is alive in both languages",
+                }
+            )
+        if layer in (1, 5, 7):
+            for sample in samples:
+                for language in LANGUAGES:
+                    sign = {"F": 1.0, "M": -1.0, "A": -0.2}[str(sample["visual_gender"])] * 3 * grown
+                    x, y, z = rng.normal(0, 0.8, 3) + np.array([sign, 0.5 * sign * (language == "ar"), 0.0])
+                    points.append(
+                        {"layer": layer, "sample_id": sample["sample_id"], "language": language, "visual_gender": sample["visual_gender"]}
+                        | {"context": sample["context"], "x": float(x), "y": float(y), "z": float(z)}
+                    )
+    for baseline, accuracy in (("pixels", 0.71), ("bag_of_words", 0.5)):
+        for language in LANGUAGES:
+            probes.append(
+                {"layer": None, "train_language": language, "test_language": language, "token_kind": "decision", "baseline": baseline, "auroc": accuracy}
+                | {"balanced_accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "control_accuracy": 0.5, "selectivity": accuracy - 0.5}
+                | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
+            )
+    return {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}

@@ -15,7 +15,7 @@ from saebias.errors import InputError
 
 @dataclass(frozen=True)
 class Corpus:
-    """Everything that was read: records in table order (images and captions without repeats), and the rows set aside."""
+    """Everything that was read: records in table order (each image once), and the rows set aside."""
 
     images: list[ImageRecord]
     captions: list[CaptionRecord]
@@ -43,7 +43,7 @@ def join_pictures(rows: Sequence[TableRow], checks: Sequence[ImageCheck], near_d
             problems.append(SampleProblem(row.source, row.row_number, row.sample_id, "image", shown(row.image), check.reason or "unusable picture"))
     usable, contradictions = _without_contradictions(usable)
     cluster_of = _clusters(usable, near_duplicates or {})
-    captions = _captions(usable)
+    captions = [caption for row, _, digest in usable for caption in _captions(row, image_id_of(digest))]
     samples = [_sample(row, image_id_of(digest), cluster_of[digest]) for row, _, digest in usable]
     return Corpus(_images(usable, cluster_of), captions, samples, problems + contradictions)
 
@@ -96,16 +96,11 @@ def _images(usable: Usable, cluster_of: Mapping[str, str]) -> list[ImageRecord]:
     return list(images.values())
 
 
-def _captions(usable: Usable) -> list[CaptionRecord]:
-    """Every different caption of an image and language once; the index goes on over rows that share a picture."""
-    texts: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-    for row, _, digest in usable:
-        for language, captions in (("en", row.captions_en), ("ar", row.captions_ar)):
-            texts[image_id_of(digest), language].update(dict.fromkeys(captions))
+def _captions(row: TableRow, image_id: str) -> list[CaptionRecord]:
     return [
-        CaptionRecord(f"{image_id}-{language}-{index}", image_id, language, index, text)
-        for (image_id, language), captions in texts.items()
-        for index, text in enumerate(captions)
+        CaptionRecord(f"{row.sample_id}-{language}-{index}", image_id, language, index, text)
+        for language, texts in (("en", row.captions_en), ("ar", row.captions_ar))
+        for index, text in enumerate(texts)
     ]
 
 

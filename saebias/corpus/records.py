@@ -31,14 +31,15 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class CaptionRecord:
-    """One human caption of an image in one language."""
+    """One human caption of a sample's image in one language."""
 
     caption_id: str
+    """`<sample_id>-<language>-<caption_index>`."""
     image_id: str
     language: str
     """One of LANGUAGES."""
     caption_index: int
-    """Counts from 0 within image and language."""
+    """Counts from 0 within sample and language."""
     text: str
 
 

@@ -13,6 +13,7 @@ from saebias.corpus.column_map import Binding, ColumnMap, bind
 from saebias.corpus.records import SampleProblem
 from saebias.corpus.table_formats import RowFault, column_names, table_rows
 from saebias.errors import InputError
+from saebias.report import Reporter, SilentReporter
 
 GENDER_WORDS = {
     **dict.fromkeys(("f", "female", "woman"), "F"),
@@ -60,6 +61,7 @@ def read_table(
     *,
     image_root: str | Path | None = None,
     delimiter: str | None = None,
+    reporter: Reporter | None = None,
 ) -> TableRead:
     """Every row of a CSV, TSV, JSON lines or Parquet file, in memory. Arguments and errors are those of `iter_table`."""
     rows: list[TableRow] = []
@@ -69,6 +71,11 @@ def read_table(
             rows.append(row)
         else:
             problems.append(row)
+    listener = reporter or SilentReporter()
+    listener.info(f"{Path(path).name}: {len(rows):,} usable rows", n_rows=len(rows), n_problems=len(problems))
+    if problems:
+        first = problems[0]
+        listener.warn(f"{Path(path).name}: {len(problems):,} rows set aside; the first, row {first.row_number}: {first.reason}", n_problems=len(problems))
     return TableRead(rows, problems)
 
 

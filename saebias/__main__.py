@@ -1,0 +1,5 @@
+"""`python -m saebias` is the command `saebias`."""
+
+from saebias.cli.main import main
+
+main()

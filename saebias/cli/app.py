@@ -1,0 +1,87 @@
+"""The commands. Each is thin: parse, call, print. Heavy packages are imported inside, so that --help is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="saebias",
+    help="Is a bilingual image captioner gender-biased, where inside does that live, and can it be removed?\n\nStart with `saebias run-all`, then ask `saebias query`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file, or the name of a shipped one such as demo. Default: the demonstration.", metavar="FILE")]
+SetOption = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override one value, such as train.k=16. May be repeated.", metavar="KEY=VALUE")]
+OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Only this part of the command. May be repeated.", metavar="PART")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do it again from nothing although it is up to date.")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run, what is up to date, and the estimate of disk, memory and time; do nothing.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings.")]
+
+
+def _stage_command(group: str | None, name: str, help_text: str) -> None:
+    def command(
+        config: ConfigOption = None, set_: SetOption = None, only: OnlyOption = None, force: ForceOption = False, dry_run: DryOption = False, quiet: QuietOption = False
+    ) -> None:
+        from saebias.cli.stages import run_group
+
+        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet)
+        raise typer.Exit(code)
+
+    app.command(name, help=help_text)(command)
+
+
+_stage_command("prepare", "prepare", "Samples with checked pictures, labelled captions and a three-way split by image.\n\nExample: saebias prepare --set data.n=500")
+_stage_command("extract", "extract", "Activations of the decoder's layers, token by token, into Zarr.\n\nExample: saebias extract --set extract.layers=4")
+_stage_command("train", "train", "Sparse autoencoders on those activations.\n\nExample: saebias train --set train.k=16")
+_stage_command("analyze", "analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
+_stage_command("steer", "steer", "Interventions on the chosen latents, beside their controls.\n\nExample: saebias steer --set steer.layer=4")
+_stage_command("mechanistic", "mechanistic", "Logit lens, probes, cross-lingual alignment.\n\nExample: saebias mechanistic --only lens")
+_stage_command("plot", "plot", "Figures with their data, and one HTML report that works offline.\n\nExample: saebias plot")
+_stage_command(None, "run-all", "All stages, resumable: what is up to date is skipped.\n\nExample: saebias run-all -c demo --set runtime.artifacts=/tmp/demo")
+
+
+@app.command(
+    help="Ask the catalogue: one SELECT, or a named query. Bare `saebias query` lists the named ones.\n\nExample: saebias query skewed_professions --param language=ar --format csv"
+)
+def query(
+    text: Annotated[str | None, typer.Argument(help="A named query, or one SELECT in quotes.", metavar="[NAME|SQL]")] = None,
+    param: Annotated[list[str] | None, typer.Option("-p", "--param", help="A parameter of a named query. May be repeated.", metavar="KEY=VALUE")] = None,
+    format_: Annotated[str, typer.Option("-f", "--format", help="table, csv, json or parquet.")] = "table",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write to this file instead of stdout.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the consistency checks; exit code 1 when one finds something.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    from saebias.cli.asking import ask
+
+    raise typer.Exit(ask(text, param or [], format_, out, check, config, set_ or []))
+
+
+@app.command(help="What is done, what is running, and how far it is.\n\nExample: saebias status --watch")
+def status(
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Renew every second until Ctrl-C.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    from saebias.cli.status import show_status
+
+    show_status(config, set_ or [], watch=watch)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from saebias import __version__
+
+        typer.echo(f"saebias {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Options before the command."""

@@ -1,0 +1,31 @@
+"""The entry point: one line and exit code 2 for an error that a person can act on, a traceback for a bug."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from saebias.errors import SaebiasError
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    # Progress bars and warnings of the model libraries would tear through ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from saebias.cli.app import app
+
+    try:
+        app()
+    except SaebiasError as error:
+        print(f"saebias: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

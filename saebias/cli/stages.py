@@ -1,0 +1,81 @@
+"""Running or planning a group of stages from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from saebias.cli.console import make_reporter
+from saebias.config.load import load_config
+from saebias.config.schema import Config
+from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
+from saebias.pipeline.runner import run_stages
+from saebias.pipeline.stage import Estimate
+from saebias.stages.registry import STAGES
+from saebias.store.catalogue import catalogue_path
+from saebias.store.files import free_bytes
+
+
+def run_group(group: str | None, config: Path | None, overrides: Sequence[str], only: Sequence[str], *, force: bool, dry_run: bool, quiet: bool) -> int:
+    """Run the stages of a command (None: all) and return the exit code."""
+    cfg = load_config(config, overrides)
+    wanted = select_stages(STAGES, group, only)
+    if dry_run:
+        print_plan(cfg, wanted, force=force)
+        return 0
+    reporter = make_reporter(quiet)
+    try:
+        run_stages(cfg, STAGES, wanted, reporter, force=force)
+    except KeyboardInterrupt:
+        print("saebias: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    if not quiet:
+        _say_where(cfg, wanted, reporter)
+    return 0
+
+
+def _say_where(cfg: Config, wanted: Sequence[str], reporter) -> None:
+    reporter.info(f"catalogue: {catalogue_path(cfg.runtime.artifacts)} - ask it with `saebias query`")
+    if "plot" in wanted:
+        reporter.info(f"report: {cfg.runtime.artifacts / 'report' / 'index.html'}")
+
+
+def estimate_of(cfg: Config, item: PlannedStage) -> Estimate:
+    """The stage's estimate; where an earlier run of this stage was recorded with as many samples, its time and memory."""
+    formula = item.stage.estimate(cfg)
+    record = read_run(item.folder)
+    if record is not None and record["status"] == "done":
+        memory = (record["peak_memory_mib"] or 0) * 2**20
+        return Estimate(formula.disk_bytes, memory or formula.memory_bytes, record["seconds"], "measured in its last run")
+    return formula
+
+
+def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
+    """Print to stdout what would run and what it needs."""
+    planned = plan(cfg, STAGES)
+    table = Table(title="What would run", title_justify="left")
+    for name, justify in (("stage", "left"), ("run", "left"), ("what", "left"), ("disk", "right"), ("memory", "right"), ("time", "right"), ("basis", "left")):
+        table.add_column(name, justify=justify, no_wrap=name in ("stage", "run"))  # type: ignore[arg-type]
+    total_disk = total_seconds = peak = 0.0
+    for name in planned:
+        if name not in wanted:
+            continue
+        item = planned[name]
+        estimate = estimate_of(cfg, item)
+        todo = force or item.state != "done"
+        what = "up to date" if not todo else "run again (--force)" if item.state == "done" else "run" if item.state == "new" else f"resume ({item.reason})"
+        if todo:
+            total_disk, total_seconds, peak = total_disk + estimate.disk_bytes, total_seconds + estimate.seconds, max(peak, estimate.memory_bytes)
+        table.add_row(name, item.fingerprint, what, _size(estimate.disk_bytes), _size(estimate.memory_bytes), f"{estimate.seconds:.0f} s", estimate.basis)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    free = free_bytes(cfg.runtime.artifacts.absolute())
+    console.print(f"to do: {_size(total_disk)} of disk ({_size(free)} free at {cfg.runtime.artifacts}), {_size(peak)} of memory at the peak, about {total_seconds:.0f} s", highlight=False)
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

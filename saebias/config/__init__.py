@@ -1,0 +1,1 @@
+"""Typed configuration: slices, loading, fingerprints."""

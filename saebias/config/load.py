@@ -1,0 +1,145 @@
+"""YAML files and `--set` overrides to a typed Config, with errors that name the key and the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from yaml import YAMLError
+
+from saebias.config.schema import Config
+from saebias.errors import ConfigError
+from saebias.paths import configs_folder
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of `file` (its `extends:` parents first), then `KEY=VALUE` overrides.
+
+    Without a file the defaults stand: the demonstration. A bare name such as `demo` means the shipped configs/demo.yaml.
+    Raises ConfigError for an unknown key (naming the nearest), a value of the wrong type, or a file that cannot be read.
+    """
+    tree: dict[str, Any] = {}
+    origin = "the defaults"
+    if file is not None:
+        path = _find(file)
+        origin = str(path)
+        tree = _read_with_parents(path, ())
+    for override in overrides:
+        tree = _apply_override(tree, override)
+    unknown = _first_unknown(tree)
+    if unknown is not None:
+        raise ConfigError(_unknown_message(unknown, overrides, origin))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_validation_message(error, overrides, origin)) from None
+
+
+def _find(file: Path) -> Path:
+    if file.exists():
+        return file
+    shipped = configs_folder() / f"{file.name.removesuffix('.yaml')}.yaml"
+    if file.parent == Path() and shipped.exists():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in configs_folder().glob("*.yaml")))
+    raise ConfigError(f"{file}: there is no such configuration file; shipped ones are {names}")
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle")
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: holds a {type(loaded).__name__} where keys and values are expected, such as `train: {{k: 16}}`")
+    tree: dict[str, Any] = {str(key): value for key, value in loaded.items()}
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    parent_path = path.parent / str(parent)
+    if not parent_path.exists():
+        raise ConfigError(f"{path}: extends {parent}, which does not exist beside it")
+    return _merge(_read_with_parents(parent_path, (*seen, path.resolve())), tree)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(below), OmegaConf.create(above)))
+    assert isinstance(merged, dict)
+    return {str(key): value for key, value in merged.items()}
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
+    key, equals, _ = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as --set train.k=16")
+    try:
+        return _merge(tree, OmegaConf.to_container(OmegaConf.from_dotlist([override])))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"--set {override}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _slices(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
+    for name, field in model.model_fields.items():
+        candidates = [field.annotation, *get_args(field.annotation)]
+        yield name, next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the configuration, leaves only."""
+    for name, inner in _slices(model):
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from known_keys(inner, f"{prefix}{name}.")
+
+
+def _first_unknown(tree: dict[str, Any], model: type[BaseModel] = Config, prefix: str = "") -> str | None:
+    inner_of = dict(_slices(model))
+    for key, value in tree.items():
+        if key not in inner_of:
+            return prefix + key
+        inner = inner_of[key]
+        if inner is not None and isinstance(value, dict):
+            found = _first_unknown(value, inner, f"{prefix}{key}.")
+            if found is not None:
+                return found
+    return None
+
+
+def _place(key: str, overrides: Sequence[str], origin: str) -> str:
+    given = [o for o in overrides if o.partition("=")[0].strip().startswith(key)]
+    return f"--set {given[-1]}" if given else origin
+
+
+def _unknown_message(key: str, overrides: Sequence[str], origin: str) -> str:
+    place = _place(key, overrides, origin)
+    keys = list(known_keys())
+    folders = sorted({k.rpartition(".")[0] for k in keys if "." in k})
+    near = difflib.get_close_matches(key, keys + folders, n=1, cutoff=0.6)
+    if not near:
+        leaf = key.rpartition(".")[2]
+        same_leaf = [k for k in keys if k.rpartition(".")[2] == leaf]
+        near = same_leaf[:1] or difflib.get_close_matches(leaf, [k.rpartition(".")[2] for k in keys], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the top-level keys are {', '.join(Config.model_fields)}"
+    return f"{place}: unknown key {key}; {hint}"
+
+
+def _validation_message(error: ValidationError, overrides: Sequence[str], origin: str) -> str:
+    first = error.errors()[0]
+    names = set(known_keys()) | {k.rpartition(".")[0] for k in known_keys()}
+    # pydantic appends the tried union member to the location; only the part that is a key of ours helps a reader.
+    parts = [str(part) for part in first["loc"]]
+    while parts and ".".join(parts) not in names:
+        parts.pop()
+    key = ".".join(parts) or "configuration"
+    message = first["msg"].removeprefix("Value error, ")
+    value = first["input"]
+    shown = "" if isinstance(value, dict) else f" (it is {value!r})"
+    return f"{_place(key, overrides, origin)}: {key}: {message[0].lower() + message[1:]}{shown}"

@@ -1,0 +1,241 @@
+"""What can be configured, as frozen pydantic slices. A docstring under a field is its help text. No I/O here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Language = Literal["en", "ar"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Slice(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class ColumnsConfig(Slice):
+    """Names of the columns in the user's table."""
+
+    image: str = "image"
+    """Path of the picture, relative to `data.image_root` or to the table."""
+    caption_en: str | None = "caption_en"
+    """English caption, or a JSON list of captions."""
+    caption_ar: str | None = "caption_ar"
+    """Arabic caption, or a JSON list of captions."""
+    sample_id: str | None = None
+    """Identifier of the row; without it the row number serves."""
+    context: str | None = None
+    """Profession or activity shown."""
+    visual_gender: str | None = None
+    """What the picture shows: F, M or A (does not say)."""
+    cluster: str | None = None
+    """Group of near-duplicate pictures; without it pictures with the same content are one group."""
+    concept: str | None = None
+    """Pictures of one concept are near-duplicates: a concept is never in both select and report."""
+
+
+class SplitConfig(Slice):
+    """Shares of the three-way split by image."""
+
+    sae: Share = 0.4
+    """Share of picture groups that train dictionaries."""
+    select: Share = 0.3
+    """Share that chooses latents, layers and strengths."""
+    report: Share = 0.3
+    """Share on which every number that follows a choice is reported."""
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitConfig:
+        total = self.sae + self.select + self.report
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares sae + select + report add up to {total:g}; they must add up to 1")
+        return self
+
+
+class DataConfig(Slice):
+    """Where pictures and captions come from."""
+
+    source: Literal["emoji", "table"] = "emoji"
+    """`emoji`: composed scenes with known truth; `table`: your own file."""
+    captioner: str = "skewed"
+    """For `emoji`: the captioner spec whose planted shares and templates the scenes follow (skewed, null, or a YAML file)."""
+    n: int = Field(2000, ge=1)
+    """Number of images; a larger table is sampled down, stratified by gender shown and context."""
+    seed: int = 7
+    """Seed of scenes and sampling; never the seed of a model."""
+    ambiguous_share: Share = 0.6
+    """For `emoji`: share of scenes whose person shows no gender."""
+    table: Path | None = None
+    """For `table`: a CSV, TSV, JSON-lines or Parquet file."""
+    image_root: Path | None = None
+    """Folder that image paths are relative to; the table's own folder otherwise."""
+    columns: ColumnsConfig = ColumnsConfig()
+    """Column names of the table."""
+    full_decode: bool = False
+    """Decode every picture wholly instead of checking its header."""
+    continuations: Path | None = None
+    """CSV with columns context, language, gender, text: caption beginnings that disclose gender (context * serves all)."""
+    reference_shares: Path | None = None
+    """CSV with columns context, language, source, p_female: labour statistics or the like."""
+    split: SplitConfig = SplitConfig()
+    """The three-way split."""
+
+    @model_validator(mode="after")
+    def _table_is_named(self) -> DataConfig:
+        if self.source == "table" and self.table is None:
+            raise ValueError("data.source is 'table' but data.table names no file; set data.table=FILE")
+        return self
+
+
+class ModelConfig(Slice):
+    """The captioner under study."""
+
+    name: str = "saebias:skewed"
+    """`saebias:skewed` or `saebias:null` (shipped), a folder, or a hub id such as google/gemma-3-4b-it."""
+    revision: str | None = None
+    """Commit of a hub model: pin it."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of weights and activations inside the model."""
+    offline: bool = True
+    """Never download; a missing model is an error that names the command to fetch it."""
+    prompt_en: str | None = None
+    """English prompt with the image slot; without it the model's own (shipped captioners) or the default instruction."""
+    prompt_ar: str | None = None
+    """Arabic prompt with the image slot."""
+    chat_template: bool = False
+    """Wrap the prompt with the model's chat template."""
+    max_new_tokens: int = Field(24, ge=1)
+    """Longest generated caption, tokens."""
+
+
+class ExtractConfig(Slice):
+    """Which activations are kept."""
+
+    layers: Literal["all"] | int | list[int] = "all"
+    """`all`, n evenly spaced layers, or a list of layer numbers counted from 0."""
+    sites: list[Literal["resid_post", "attn_out", "mlp_out"]] = ["resid_post"]
+    """Where in the layer."""
+    image_tokens: Literal["all", "none"] = "all"
+    """Keep rows of image tokens."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format on disk."""
+    shard_rows: int = Field(16384, ge=256, multiple_of=256)
+    """Rows of one shard: the unit of resuming."""
+
+
+class TrainConfig(Slice):
+    """Sparse autoencoders, one per hook point and seed."""
+
+    expansion: int = Field(8, ge=1)
+    """Latents per model dimension."""
+    k: int = Field(32, ge=1)
+    """Active latents per token."""
+    epochs: float = Field(3.0, gt=0)
+    """Passes over the rows of the sae split."""
+    batch_size: int = Field(1024, ge=2)
+    """Rows per step."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Adam's step; without it chosen from the step budget and the number of latents."""
+    aux_coefficient: float = Field(1 / 32, ge=0)
+    """Weight of the loss that revives dead latents."""
+    dead_after_rows: int = Field(20_000, ge=1)
+    """A latent that was silent for this many rows counts as dead while training."""
+    max_rows: int = Field(60_000, ge=1)
+    """Rows of the sae split used per dictionary, drawn evenly over token kinds and languages."""
+    seeds: list[int] = Field([101], min_length=1)
+    """Initialisation seeds; one dictionary each."""
+    gate_fvu: float = Field(0.5, gt=0)
+    """Quality gate: analysis refuses a dictionary that leaves more variance unexplained than this."""
+    gate_dead: float = Field(0.5, gt=0, le=1)
+    """Quality gate: largest share of dead latents."""
+    allow_failed_gate: bool = False
+    """Analyse a dictionary although it fails the gate."""
+
+
+class AnalyzeConfig(Slice):
+    """Behaviour and features."""
+
+    draws: int = Field(4, ge=1)
+    """Captions sampled at temperature 1 per image and language."""
+    bootstrap: int = Field(2000, ge=200)
+    """Bootstrap draws over picture groups."""
+    permutations: int = Field(9999, ge=99)
+    """Label permutations over picture groups, for each latent's p."""
+    fdr: Share = 0.05
+    """False-discovery rate (Benjamini-Hochberg over all latents of a dictionary)."""
+    top: int = Field(16, ge=1)
+    """Latents per set handed to steer."""
+
+
+class SteerConfig(Slice):
+    """Interventions."""
+
+    layer: int | None = Field(None, ge=0)
+    """Layer to steer; without it chosen on the select split."""
+    random_sets: int = Field(199, ge=19)
+    """Matched random latent sets (arm A6): the smallest p is 1 / (this + 1)."""
+    strengths: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
+    """Doses; 1 replaces a latent wholly by its mean, or removes a direction wholly."""
+    images: int = Field(160, ge=20)
+    """Largest number of ambiguous images (and of clear ones) per evaluation."""
+    caption_images: int = Field(120, ge=1)
+    """Images whose greedy captions are written under each arm."""
+    max_accuracy_loss: Share = 0.02
+    """Budget: accuracy on clear images that may be lost."""
+    max_cross_entropy_rise: float = Field(0.05, ge=0)
+    """Budget: rise of the captions' cross-entropy off the gender words, nats per token."""
+
+
+class MechanisticConfig(Slice):
+    """Lens, probes and alignment."""
+
+    folds: int = Field(5, ge=2)
+    """Folds of the probes, grouped by picture group."""
+    permutations: int = Field(200, ge=19)
+    """Permutations for floors."""
+    bootstrap: int = Field(2000, ge=200)
+    """Bootstrap draws over picture groups."""
+
+
+class PlotConfig(Slice):
+    """Figures and report."""
+
+    top_latents: int = Field(20, ge=1)
+    """Latents in the heat map."""
+    sample_images: int = Field(12, ge=0)
+    """Scenes shown in the report."""
+    dpi: int = Field(150, ge=50)
+    """Resolution of PNG files."""
+
+
+class RuntimeConfig(Slice):
+    """How it runs; nothing in here changes a number."""
+
+    artifacts: Path = Path("artifacts")
+    """Folder for everything that is made."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch; without it the cores that the process may use."""
+    batch_size: int = Field(64, ge=1)
+    """Images per forward pass."""
+
+
+class Config(Slice):
+    """The whole configuration."""
+
+    seed: int = 1
+    """Base seed; every unit of work derives its own from (seed, stage, unit)."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    extract: ExtractConfig = ExtractConfig()
+    train: TrainConfig = TrainConfig()
+    analyze: AnalyzeConfig = AnalyzeConfig()
+    steer: SteerConfig = SteerConfig()
+    mechanistic: MechanisticConfig = MechanisticConfig()
+    plot: PlotConfig = PlotConfig()
+    runtime: RuntimeConfig = RuntimeConfig()

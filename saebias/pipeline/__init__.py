@@ -1,0 +1,1 @@
+"""Plans, skips, resumes and records stages."""

@@ -1,0 +1,110 @@
+"""Watches the running process from a thread: peak memory for the record, progress and load for `saebias status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from saebias.errors import StoreError
+from saebias.pipeline.logs import ProgressState
+from saebias.store.files import write_text
+
+INTERVAL_SECONDS = 0.25
+_STATE_EVERY = 4
+"""The state file is renewed every so many samples."""
+
+
+class Monitor:
+    """Samples resident memory and writes the live state file until stopped."""
+
+    def __init__(self, state_path: Path, header: dict[str, Any], progress: ProgressState) -> None:
+        self._path, self._header, self._progress = state_path, header, progress
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self.peak_bytes = self._process.memory_info().rss
+
+    def _state(self) -> dict[str, Any]:
+        memory = self._process.memory_info().rss
+        return {
+            **self._header,
+            "pid": os.getpid(),
+            "written": time.time(),
+            "task": self._progress.snapshot(),
+            "memory_mib": memory / 2**20,
+            "peak_memory_mib": self.peak_bytes / 2**20,
+            "cpu_percent": self._process.cpu_percent(),
+            "gpus": gpu_use(),
+        }
+
+    def run(self) -> None:
+        """Sample until `stop`."""
+        tick = 0
+        while not self._stop.is_set():
+            self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
+            if tick % _STATE_EVERY == 0:
+                try:
+                    write_text(self._path, json.dumps(self._state()))
+                except (OSError, StoreError):
+                    # The state file is a convenience for watchers: a full disk is reported by the work itself.
+                    pass
+            tick += 1
+            self._stop.wait(INTERVAL_SECONDS)
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._stop.set()
+
+
+@contextmanager
+def watching(state_path: Path, header: dict[str, Any], progress: ProgressState) -> Iterator[Monitor]:
+    """A running monitor; the state file is gone when the block ends."""
+    monitor = Monitor(state_path, header, progress)
+    thread = threading.Thread(target=monitor.run, name="saebias-monitor", daemon=True)
+    thread.start()
+    try:
+        yield monitor
+    finally:
+        monitor.stop()
+        thread.join()
+        state_path.unlink(missing_ok=True)
+
+
+def gpu_use() -> list[dict[str, Any]]:
+    """Use and memory of every NVIDIA GPU, empty where there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            use = pynvml.nvmlDeviceGetUtilizationRates(handle)
+            found.append({"index": index, "percent": use.gpu, "memory_mib": memory.used / 2**20, "total_mib": memory.total / 2**20})
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def live_states(artifacts: Path) -> list[dict[str, Any]]:
+    """States of the saebias processes that are running on this artifacts folder; files of dead processes are passed over."""
+    states = []
+    for path in sorted((artifacts / "live").glob("*.json")):
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            continue
+        if psutil.pid_exists(state["pid"]):
+            states.append(state)
+    return states

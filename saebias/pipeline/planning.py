@@ -1,0 +1,116 @@
+"""Which stages there are to run, in what order, and which of them are up to date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from saebias.config.fingerprint import content_digest, digest
+from saebias.config.schema import Config
+from saebias.errors import ConfigError, InputError
+from saebias.pipeline.stage import Stage
+from saebias.store.parts import damage, manifests
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage with the identity that this configuration gives it."""
+
+    stage: Stage
+    fingerprint: str
+    folder: Path
+    parents: dict[str, str]
+    """Run id per direct parent stage."""
+    state: str
+    """`done`, `partial` (finished units will be kept) or `new`."""
+    reason: str
+
+    @property
+    def run_id(self) -> str:
+        """Such as `train-b548c9a37daa`."""
+        return f"{self.stage.name}-{self.fingerprint}"
+
+
+@lru_cache(maxsize=64)
+def _content(paths: tuple[Path, ...]) -> str:
+    return content_digest(paths)
+
+
+def _slice(cfg: Config, dotted: str) -> Any:
+    value: Any = cfg
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The record of a run folder, or None where there is none (or a torn one)."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def state_of(folder: Path) -> tuple[str, str]:
+    """(`done` | `partial` | `new`, reason) of a run folder."""
+    record = read_run(folder)
+    if record is None:
+        return "new", "never run"
+    units = manifests(folder)
+    if record["status"] != "done":
+        return "partial", f"{len(units)} units done, then {'stopped' if record['status'] == 'running' else record['status']}"
+    for name in record["units"]:
+        reason = damage(folder, name)
+        if reason is not None:
+            return "partial", f"unit {name}: {'its manifest is missing' if reason == 'not done' else reason}"
+    return "done", "up to date"
+
+
+def plan(cfg: Config, stages: Sequence[Stage]) -> dict[str, PlannedStage]:
+    """Every stage of the registry with its fingerprint and state, parents first. Nothing is run or written.
+
+    The fingerprint is a digest of stage, version, seed, the config slices it reads, its parents' run ids and the content of its outside inputs.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    order = TopologicalSorter({stage.name: set(stage.needs) for stage in stages}).static_order()
+    planned: dict[str, PlannedStage] = {}
+    for name in order:
+        stage = by_name[name]
+        for path in stage.inputs(cfg):
+            if not path.exists():
+                raise InputError(f"{path}: there is no such file or folder, but stage {name} reads it; correct the path in the configuration")
+        parents = {need: planned[need].run_id for need in stage.needs}
+        slices = {dotted: _slice(cfg, dotted) for dotted in stage.reads}
+        values = {dotted: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for dotted, value in slices.items()}
+        fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(stage.inputs(cfg))))
+        folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
+        state, reason = state_of(folder)
+        planned[name] = PlannedStage(stage, fingerprint, folder, parents, state, reason)
+    return planned
+
+
+def ancestors(planned: dict[str, PlannedStage], name: str) -> list[str]:
+    """All stages that `name` stands on, parents before children."""
+    found: list[str] = []
+    for need in planned[name].stage.needs:
+        found += [stage for stage in [*ancestors(planned, need), need] if stage not in found]
+    return found
+
+
+def select_stages(stages: Sequence[Stage], group: str | None, only: Sequence[str] = ()) -> list[str]:
+    """Names of the stages of a command (None: all), narrowed to `only`; raises ConfigError naming what there is."""
+    names = [stage.name for stage in stages if group is None or stage.group == group]
+    if not only:
+        return names
+    chosen = []
+    for part in only:
+        hits = [name for name in names if name == part or name.partition(".")[2] == part or name.partition(".")[0] == part]
+        if not hits:
+            raise ConfigError(f"--only {part}: no such part; there are {', '.join(n.partition('.')[2] or n for n in names)}")
+        chosen += [hit for hit in hits if hit not in chosen]
+    return chosen

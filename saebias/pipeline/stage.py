@@ -1,0 +1,112 @@
+"""What a stage is. How stages are skipped, resumed and recorded is the runner's business."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from saebias.config.schema import Config
+from saebias.errors import MissingParent
+from saebias.report import Reporter
+from saebias.store.parts import UnitWriter, damage, read_manifest, read_rows
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage is expected to need: bytes on disk, bytes of memory at the peak, seconds."""
+
+    disk_bytes: float = 0.0
+    memory_bytes: float = 0.0
+    seconds: float = 0.0
+    basis: str = "formula"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named piece of the pipeline that turns its parents' outputs into tables and files of its own."""
+
+    name: str
+    """Such as `train` or `mechanistic.lens`; a command runs its group (the part before the dot)."""
+    run: Callable[[StageContext], None]
+    help: str
+    needs: tuple[str, ...] = ()
+    """Stages whose outputs it reads."""
+    reads: tuple[str, ...] = ()
+    """Config slices that change its numbers."""
+    tables: tuple[str, ...] = ()
+    """Tables it owns; it may write no other."""
+    inputs: Callable[[Config], list[Path]] = lambda cfg: []
+    """Outside files whose content changes its numbers."""
+    estimate: Callable[[Config], Estimate] = lambda cfg: Estimate()
+    version: int = 1
+    """Raise it when the code changes the numbers."""
+
+    @property
+    def group(self) -> str:
+        """The command that runs it."""
+        return self.name.partition(".")[0]
+
+
+@dataclass
+class StageContext:
+    """What a running stage may see and do."""
+
+    cfg: Config
+    stage: Stage
+    run_id: str
+    folder: Path
+    parents: dict[str, Path]
+    """Run folder per ancestor stage."""
+    owners: dict[str, str]
+    """Table name -> stage that owns it, over all ancestors."""
+    reporter: Reporter
+    rows_written: int = field(default=0, init=False)
+
+    def parent_folder(self, stage: str) -> Path:
+        """The run folder of an ancestor stage."""
+        if stage not in self.parents:
+            raise MissingParent(f"stage {self.stage.name} reads stage {stage}, which is not among its parents {', '.join(self.parents) or 'none'}")
+        return self.parents[stage]
+
+    def table(self, name: str) -> pa.Table:
+        """All rows of an ancestor's table, in a fixed order."""
+        if name in self.stage.tables:
+            return read_rows(self.folder, name)
+        if name not in self.owners:
+            raise MissingParent(f"stage {self.stage.name} reads table {name}, which none of its parents owns")
+        return read_rows(self.parent_folder(self.owners[name]), name)
+
+    def seed(self, unit: str) -> int:
+        """The seed of a unit: a function of (seed, stage, unit) alone, so that order and worker count change no number."""
+        text = f"{self.cfg.seed}\x1f{self.stage.name}\x1f{unit}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) & 0x7FFFFFFF
+
+    def pending(self, units: Sequence[str]) -> list[str]:
+        """The units that have no whole result yet, in the order given; a damaged one is said and done again."""
+        waiting = []
+        for unit in units:
+            reason = damage(self.folder, unit)
+            if reason is None:
+                continue
+            if reason != "not done":
+                self.reporter.warn(f"{self.stage.name} {unit}: {reason}; doing this unit again")
+            waiting.append(unit)
+        done = len(units) - len(waiting)
+        if done:
+            self.reporter.info(f"{self.stage.name}: {done} of {len(units)} units are done already")
+        return waiting
+
+    @contextmanager
+    def unit(self, name: str) -> Iterator[UnitWriter]:
+        """A writer for one unit; its manifest is written last, and only when the block ends well."""
+        writer = UnitWriter(self.folder, name, self.stage.tables)
+        yield writer
+        writer.finish()
+        manifest = read_manifest(self.folder, name)
+        assert manifest is not None
+        self.rows_written += sum(manifest["rows"].values())

@@ -1,0 +1,1 @@
+"""Files are facts, DuckDB is the catalogue."""

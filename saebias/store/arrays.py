@@ -1,0 +1,113 @@
+"""Activation arrays in Zarr v3: one array [row, layer, d] per shard group, whole shards only, bfloat16 kept as uint16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from saebias.errors import StoreError
+from saebias.identifiers import HookPoint
+from saebias.store.files import translated_disk_errors
+
+# Legend: N rows, L hook points, D model dimension.
+_CHUNK_ROWS = 256
+
+
+def create_activations(path: Path, hooks: Sequence[HookPoint], n_rows: int, d_model: int, *, dtype: str, shard_rows: int) -> None:
+    """Create the array once, pre-sized for whole shards; an existing array of the same form is left alone.
+
+    Raises StoreError when an array of another form lies there: a store is never overwritten.
+    """
+    n_shards = max(1, -(-n_rows // shard_rows))
+    attributes = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
+    if (path / "zarr.json").exists():
+        found = dict(zarr.open_array(path, mode="r").attrs)
+        if found != attributes:
+            raise StoreError(f"{path}: holds activations of another form ({found}); choose another artifacts folder or delete it")
+        return
+    with translated_disk_errors(path):
+        zarr.create_array(
+            store=str(path),
+            shape=(n_shards * shard_rows, len(hooks), d_model),
+            chunks=(_CHUNK_ROWS, 1, d_model),
+            shards=(shard_rows, len(hooks), d_model),
+            dtype="uint16" if dtype == "bfloat16" else "float32",
+            # Bit shuffling lays the exponent bits, which hardly vary, side by side: a quarter smaller on real activations.
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle=BloscShuffle.bitshuffle),
+            attributes=attributes,
+            # Without it an all-zero shard leaves no file, and a finished shard would look like a missing one.
+            config={"write_empty_chunks": True},
+        )
+
+
+def shard_file(path: Path, shard: int) -> Path:
+    """The file that shard number `shard` is stored in."""
+    return path / "c" / str(shard) / "0" / "0"
+
+
+def write_shard(path: Path, shard: int, values_NLD: np.ndarray) -> Path:
+    """Write one whole shard (float32 in; fewer rows than a shard only for the last, padded with zeros); returns its file."""
+    # An array that is opened again does not remember how it was created to treat empty chunks.
+    array = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
+    shard_rows = int(array.attrs["shard_rows"])  # type: ignore[arg-type]
+    stored = _to_bfloat16_bits(values_NLD) if array.dtype == np.uint16 else values_NLD.astype(np.float32, copy=False)
+    if len(stored) < shard_rows:
+        padded = np.zeros((shard_rows, *stored.shape[1:]), dtype=stored.dtype)
+        padded[: len(stored)] = stored
+        stored = padded
+    with translated_disk_errors(path):
+        array[shard * shard_rows : (shard + 1) * shard_rows] = stored
+    return shard_file(path, shard)
+
+
+class ActivationArray:
+    """Read access to a run's activations: rows of one hook point as float32."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the array at `path`; raises StoreError when it is not there."""
+        if not (path / "zarr.json").exists():
+            raise StoreError(f"{path}: no activations here; run `saebias extract` first")
+        self._array = zarr.open_array(path, mode="r")
+        self.path = path
+        self.hooks = [HookPoint.parse(str(name)) for name in self._array.attrs["hooks"]]  # type: ignore[union-attr]
+        self.n_rows = int(self._array.attrs["n_rows"])  # type: ignore[arg-type]
+        self.d_model = int(self._array.attrs["d_model"])  # type: ignore[arg-type]
+
+    def position(self, hook: HookPoint) -> int:
+        """Where `hook` lies on the array's second axis; raises StoreError naming those that are kept."""
+        if hook not in self.hooks:
+            raise StoreError(f"{self.path}: hook point {hook} was not extracted; kept are {', '.join(h.name for h in self.hooks)}")
+        return self.hooks.index(hook)
+
+    def read(self, hook: HookPoint, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start..stop of one hook point, float32 [N, D]."""
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        return _to_float32(np.asarray(self._array[start:stop, self.position(hook), :]))
+
+    def read_rows(self, hook: HookPoint, rows: np.ndarray) -> np.ndarray:
+        """The rows at sorted indices `rows`, float32 [N, D]; whole chunks are read, never single rows."""
+        layer = self.position(hook)
+        out = np.empty((len(rows), self.d_model), dtype=np.float32)
+        span = 64 * _CHUNK_ROWS
+        for start in range(0, self.n_rows, span):
+            first, last = np.searchsorted(rows, (start, start + span))
+            if last > first:
+                block = np.asarray(self._array[start : min(start + span, self.n_rows), layer, :])
+                out[first:last] = _to_float32(block[rows[first:last] - start])
+        return out
+
+
+def _to_bfloat16_bits(values: np.ndarray) -> np.ndarray:
+    # Round to nearest, ties to even, on the bit pattern; values are finite (checked where they are made).
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _to_float32(stored: np.ndarray) -> np.ndarray:
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored

@@ -1,0 +1,196 @@
+"""Folds the parts of all runs into one DuckDB file. The file can be deleted at any time: it is built again from the parts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from saebias.config.fingerprint import digest
+from saebias.errors import StoreError
+from saebias.paths import sql_folder
+from saebias.report import Reporter, SilentReporter
+from saebias.store.files import translated_disk_errors, write_text
+from saebias.store.parts import manifests, part_paths
+from saebias.store.tables import arrow_schemas, schema_statements
+
+CATALOGUE = "saebias.duckdb"
+_BOOKKEEPING = """
+create table folded (run_id varchar primary key, state varchar not null);
+create table built_with (schema_digest varchar not null);
+"""
+_RUN_TABLES = ("runs", "log_events", "units")
+
+
+def catalogue_path(artifacts: Path) -> Path:
+    """Where the catalogue of an artifacts folder lies."""
+    return artifacts / CATALOGUE
+
+
+def run_folders(artifacts: Path) -> list[Path]:
+    """Folders of all runs that have a record, by run id."""
+    return sorted(path.parent for path in artifacts.glob("**/run.json") if path.parent.parent != artifacts)
+
+
+def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter: Reporter | None = None, target: Path | None = None) -> Path:
+    """Bring the catalogue up to date with the parts on disk and return its path.
+
+    Built beside and moved over the old one, so that an open reader keeps its snapshot and a reader never blocks a run.
+    `current` (stage -> run id) says which runs the views show from now on. `target` builds another file from nothing.
+    Raises StoreError for a part that does not fit its table, naming the file.
+    """
+    reporter = reporter or SilentReporter()
+    final = target or catalogue_path(artifacts)
+    with translated_disk_errors(final):
+        artifacts.mkdir(parents=True, exist_ok=True)
+        if current is not None:
+            write_text(artifacts / "current.json", json.dumps(dict(current), indent=1))
+        with _fold_lock(artifacts if target is None else final.parent):
+            building = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:6]}")
+            try:
+                _copy_if_usable(final, building)
+                _fold_into(building, artifacts, reporter)
+                building.replace(final)
+            finally:
+                for leftover in (building, building.with_name(building.name + ".wal")):
+                    leftover.unlink(missing_ok=True)
+    return final
+
+
+@contextmanager
+def _fold_lock(folder: Path) -> Iterator[None]:
+    # Waits: folding takes a second, and each process must see the other's runs.
+    with (folder / ".fold.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _schema_digest() -> str:
+    views = [path.read_text(encoding="utf-8") for path in sorted((sql_folder() / "views").glob("*.sql"))]
+    return digest(schema_statements(), views, _BOOKKEEPING)
+
+
+def _copy_if_usable(old: Path, new: Path) -> None:
+    """Start from a copy of the last catalogue when it was built with the same tables; else from nothing."""
+    if not old.exists() or old.with_name(old.name + ".wal").exists():
+        # A write-ahead log means that another program writes into it: what it wrote is not ours to keep.
+        return
+    shutil.copyfile(old, new)
+    try:
+        with duckdb.connect(str(new)) as connection:
+            row = connection.execute("select schema_digest from built_with").fetchone()
+        usable = row is not None and row[0] == _schema_digest()
+    except duckdb.Error:
+        usable = False
+    if not usable:
+        new.unlink()
+
+
+def _fold_into(path: Path, artifacts: Path, reporter: Reporter) -> None:
+    fresh = not path.exists()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("begin")
+        if fresh:
+            _create(connection)
+        folded = dict(connection.execute("select run_id, state from folded").fetchall())
+        for folder in run_folders(artifacts):
+            record = _record(folder)
+            if record is None:
+                continue
+            state = digest(record, manifests(folder), length=24)
+            if folded.pop(record["run_id"], None) != state:
+                _insert_run(connection, folder, record)
+                connection.execute("insert or replace into folded values (?, ?)", [record["run_id"], state])
+        for run_id in folded:
+            _delete_run(connection, run_id)
+            reporter.info(f"catalogue: run {run_id} is no longer on disk and was taken out")
+        _set_current(connection, artifacts)
+        connection.execute("commit")
+
+
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    for statement in [*schema_statements(), _BOOKKEEPING]:
+        connection.execute(statement)
+    for path in sorted((sql_folder() / "views").glob("*.sql")):
+        try:
+            connection.execute(path.read_text(encoding="utf-8"))
+        except duckdb.Error as error:
+            raise StoreError(f"{path}: this view does not fit the tables: {_one_line(error)}") from None
+    connection.execute("insert into built_with values (?)", [_schema_digest()])
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _delete_run(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    for table in arrow_schemas():
+        if table != "current_runs":
+            connection.execute(f'delete from "{table}" where run_id = ?', [run_id])
+    connection.execute("delete from folded where run_id = ?", [run_id])
+
+
+def _insert_run(connection: duckdb.DuckDBPyConnection, folder: Path, record: dict[str, Any]) -> None:
+    run_id = record["run_id"]
+    _delete_run(connection, run_id)
+    row = {name: record[name] for name in ("run_id", *arrow_schemas()["runs"].names)}
+    row["status"] = "failed" if row["status"] == "stopped" else row["status"]
+    row["config"] = json.dumps(row["config"], ensure_ascii=False)
+    names = ", ".join(row)
+    connection.execute(f"insert into runs ({names}) values ({', '.join('?' for _ in row)})", list(row.values()))
+    for manifest in manifests(folder):
+        size = sum(entry["size"] for entry in manifest["files"].values())
+        values = [run_id, manifest["unit"], manifest["seconds"], manifest["finished"], len(manifest["files"]), size]
+        connection.execute("insert into units values (?, ?, ?, to_timestamp(?), ?, ?)", values)
+    for table in arrow_schemas():
+        if table not in (*_RUN_TABLES, "current_runs"):
+            for part in part_paths(folder, table):
+                _insert_part(connection, table, part, run_id)
+    _insert_log(connection, folder, run_id)
+
+
+def _insert_part(connection: duckdb.DuckDBPyConnection, table: str, part: Path, run_id: str) -> None:
+    try:
+        connection.execute(f'insert into "{table}" by name select ? as run_id, * from read_parquet(?)', [run_id, str(part)])
+    except duckdb.Error as error:
+        raise StoreError(f"{part}: does not fit table {table}: {_one_line(error)}; delete this part and run its stage again") from None
+
+
+def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str) -> None:
+    for path in sorted((folder / "log").glob("run.log*"), reverse=True):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        events = [json.loads(line) for line in lines]
+        rows = [
+            (run_id, event["at"], event["level"], event["event"], json.dumps({k: v for k, v in event.items() if k not in ("at", "level", "event")}, ensure_ascii=False))
+            for event in events
+        ]
+        if rows:
+            connection.executemany("insert into log_events values (?, ?, ?, ?, ?)", rows)
+
+
+def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path) -> None:
+    path = artifacts / "current.json"
+    if not path.exists():
+        return
+    current = json.loads(path.read_text(encoding="utf-8"))
+    connection.execute("delete from current_runs")
+    known = {row[0] for row in connection.execute("select run_id from runs where status = 'done'").fetchall()}
+    for stage, run_id in current.items():
+        if run_id in known:
+            connection.execute("insert into current_runs values (?, ?)", [stage, run_id])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

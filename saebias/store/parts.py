@@ -1,0 +1,115 @@
+"""A unit of work on disk: its rows as Parquet parts, its files, and last its manifest.
+
+A unit is done when its manifest is there and the files it names are. Layout of a run folder:
+`run.json`, `units/<unit>.json`, `rows/<table>/<unit>.parquet`, `files/...`, `log/run.log`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saebias.errors import StoreError
+from saebias.store.files import replacing, write_text
+from saebias.store.tables import arrow_schemas, to_arrow
+
+_UNSAFE = str.maketrans({"/": "_", "\\": "_", " ": "_", ":": "_"})
+
+
+class UnitWriter:
+    """Collects what one unit of work makes; `finish` writes the manifest that declares it done."""
+
+    def __init__(self, run_folder: Path, unit: str, owned_tables: tuple[str, ...]) -> None:
+        self.run_folder = run_folder
+        self.unit = unit.translate(_UNSAFE)
+        self.folder = run_folder / "files"
+        self._owned = owned_tables
+        self._files: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, int] = {}
+        self._started = time.perf_counter()
+
+    def rows(self, table: str, rows: pa.Table | Iterable[Any]) -> None:
+        """Write the unit's rows of one table; raises StoreError when the table is not the stage's own or the rows do not fit."""
+        if table not in self._owned:
+            raise StoreError(f"unit {self.unit} wrote table {table}, which its stage does not own; it owns {', '.join(self._owned) or 'none'}")
+        arrow = to_arrow(table, rows)
+        path = self.run_folder / "rows" / table / f"{self.unit}.parquet"
+        with replacing(path) as temporary:
+            pq.write_table(arrow, temporary, compression="zstd")
+        self._rows[table] = arrow.num_rows
+        self.keep([path])
+
+    def keep(self, paths: Iterable[Path], *, hashed: bool = True) -> None:
+        """Declare files (already written whole) as part of the unit; `hashed=False` records the size alone."""
+        for path in paths:
+            entry: dict[str, Any] = {"size": path.stat().st_size}
+            if hashed:
+                with path.open("rb") as stream:
+                    entry["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._files[str(path.relative_to(self.run_folder))] = entry
+
+    def count(self, name: str, amount: int) -> None:
+        """Record a number of rows that are in no table (activation rows)."""
+        self._rows[name] = amount
+
+    def finish(self) -> None:
+        """Write the manifest: from here on the unit is done."""
+        manifest = {"unit": self.unit, "files": self._files, "rows": self._rows, "seconds": round(time.perf_counter() - self._started, 3), "finished": time.time()}
+        write_text(self.run_folder / "units" / f"{self.unit}.json", json.dumps(manifest, indent=1, sort_keys=True))
+
+
+def read_manifest(run_folder: Path, unit: str) -> dict[str, Any] | None:
+    """The manifest of a unit, or None where it is missing or torn."""
+    path = run_folder / "units" / f"{unit.translate(_UNSAFE)}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def damage(run_folder: Path, unit: str) -> str | None:
+    """Why a unit must be done (again): None when it is whole, `not done`, or the file that is missing or changed in size."""
+    manifest = read_manifest(run_folder, unit)
+    if manifest is None:
+        return "not done"
+    for name, entry in manifest["files"].items():
+        path = run_folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+    return None
+
+
+def manifests(run_folder: Path) -> list[dict[str, Any]]:
+    """All readable manifests of a run, by unit name."""
+    found = (read_manifest(run_folder, path.stem) for path in sorted((run_folder / "units").glob("*.json")))
+    return [manifest for manifest in found if manifest is not None]
+
+
+def part_paths(run_folder: Path, table: str) -> list[Path]:
+    """The parts of one table that finished units declare (a part without a manifest is not a fact yet)."""
+    names = [name for manifest in manifests(run_folder) for name in manifest["files"] if name.startswith(f"rows/{table}/")]
+    return [run_folder / name for name in sorted(names)]
+
+
+def read_rows(run_folder: Path, table: str) -> pa.Table:
+    """All rows of one table of one run, in order of unit; raises StoreError for a part that cannot be read."""
+    paths = part_paths(run_folder, table)
+    schema = arrow_schemas()[table]
+    parts = []
+    for path in paths:
+        try:
+            parts.append(pq.read_table(path).select(schema.names).cast(schema))
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise StoreError(f"{path}: this part is damaged ({' '.join(str(error).split())}); delete it and run the stage again") from None
+    return pa.concat_tables(parts) if parts else schema.empty_table()

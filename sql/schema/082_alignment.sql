@@ -1,0 +1,15 @@
+-- How alike English and Arabic are inside: directions and representations, with floor and ceiling.
+create table alignment (
+    run_id     varchar not null,
+    layer      integer not null,
+    measure    varchar not null,
+    value      double,
+    low        double,
+    high       double,
+    floor      double,
+    ceiling    double,
+    n_images   integer not null,
+    n_clusters integer not null,
+    note       varchar
+);
+comment on table alignment is 'Cross-lingual alignment per layer and measure.';

@@ -1,0 +1,185 @@
+"""The runner: skips, resumes, refuses, records."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from saebias.config.load import load_config
+from saebias.config.schema import Config
+from saebias.errors import ConfigError, MissingParent, StoreError
+from saebias.pipeline.planning import plan, select_stages
+from saebias.pipeline.runner import run_stages
+from saebias.pipeline.stage import Stage, StageContext
+from saebias.report import SilentReporter
+from saebias.store.query import run_query
+from tests.pipeline.toy import NUMBERS, TOTAL, TOYS, UNITS
+
+BOTH = ["prepare", "extract"]
+RESULT = "select sample_id, n_rows from extract_status join current_runs using (run_id)"
+
+
+class Listening(SilentReporter):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def info(self, message: str, **fields: object) -> None:
+        self.said.append(message)
+
+    warn = info
+
+
+def config(artifacts: Path, *overrides: str) -> Config:
+    return load_config(None, [f"runtime.artifacts={artifacts}", *overrides])
+
+
+def toy(artifacts: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.pipeline.toy", str(artifacts)]
+    return subprocess.run(command, env={**os.environ, **environment}, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+
+
+def answer(artifacts: Path) -> list[dict[str, object]]:
+    return run_query(artifacts, RESULT).to_pylist()
+
+
+def test_what_is_up_to_date_is_not_run_again(tmp_path: Path) -> None:
+    assert [item.stage.name for item in run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())] == BOTH
+    assert run_stages(config(tmp_path), TOYS, BOTH, SilentReporter()) == []
+
+
+def test_a_changed_slice_runs_only_what_depends_on_it(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    ran = run_stages(config(tmp_path, "train.k=5"), TOYS, BOTH, SilentReporter())
+    assert [item.stage.name for item in ran] == ["extract"]
+    assert answer(tmp_path)[0]["n_rows"] == 5
+
+
+def test_two_configurations_keep_their_results_apart(tmp_path: Path) -> None:
+    run_stages(config(tmp_path, "train.k=5"), TOYS, BOTH, SilentReporter())
+    run_stages(config(tmp_path, "train.k=6"), TOYS, BOTH, SilentReporter())
+    assert run_query(tmp_path, "select n_rows from extract_status order by 1")["n_rows"].to_pylist() == [5, 6]
+    assert run_stages(config(tmp_path, "train.k=5"), TOYS, BOTH, SilentReporter()) == []
+    assert answer(tmp_path)[0]["n_rows"] == 5
+
+
+def test_runtime_settings_never_enter_a_fingerprint(tmp_path: Path) -> None:
+    one = plan(config(tmp_path), TOYS)
+    two = plan(config(tmp_path / "elsewhere", "runtime.batch_size=3", "runtime.threads=1"), TOYS)
+    assert {n: p.fingerprint for n, p in one.items()} == {n: p.fingerprint for n, p in two.items()}
+
+
+def test_a_higher_stage_version_is_another_run(tmp_path: Path) -> None:
+    newer = Stage(**{**{f: getattr(NUMBERS, f) for f in NUMBERS.__dataclass_fields__}, "version": 2})
+    before, after = plan(config(tmp_path), TOYS), plan(config(tmp_path), (newer, TOTAL))
+    assert before["prepare"].fingerprint != after["prepare"].fingerprint
+    assert before["extract"].fingerprint != after["extract"].fingerprint
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_killed_in_the_middle_it_resumes_to_the_same_numbers(tmp_path: Path, unit: str) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert toy(whole).returncode == 0
+    assert toy(broken, TOY_DIE_AT=unit).returncode == -9
+    listening = Listening()
+    run_stages(config(broken), TOYS, BOTH, listening)
+    assert answer(broken) == answer(whole)
+    done = UNITS.index(unit)
+    assert not done or any(f"{done} of {len(UNITS)} units are done already" in line for line in listening.said)
+
+
+def test_a_damaged_file_makes_only_its_unit_pending_and_says_so(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    before = answer(tmp_path)
+    folder = plan(config(tmp_path), TOYS)["prepare"].folder
+    part = folder / "rows" / "sample_problems" / "u1.parquet"
+    times = {path.name: path.stat().st_mtime_ns for path in part.parent.iterdir()}
+    part.write_bytes(part.read_bytes()[:-7])
+    listening = Listening()
+    run_stages(config(tmp_path), TOYS, BOTH, listening)
+    assert any("u1" in line and "doing this unit again" in line for line in listening.said)
+    changed = {path.name for path in part.parent.iterdir() if path.stat().st_mtime_ns != times[path.name]}
+    assert changed == {"u1.parquet"}
+    assert answer(tmp_path) == before
+
+
+def test_force_does_it_again_from_nothing_with_the_same_numbers(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    before = answer(tmp_path)
+    ran = run_stages(config(tmp_path), TOYS, BOTH, SilentReporter(), force=True)
+    assert [item.stage.name for item in ran] == BOTH
+    assert answer(tmp_path) == before
+
+
+def test_a_missing_parent_names_the_command_to_type(tmp_path: Path) -> None:
+    with pytest.raises(MissingParent, match=r"run `saebias prepare` first") as caught:
+        run_stages(config(tmp_path), TOYS, ["extract"], SilentReporter())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_process_on_the_same_run_is_told_who_is_at_it(tmp_path: Path) -> None:
+    artifacts, ready, go = tmp_path / "artifacts", tmp_path / "ready", tmp_path / "go"
+    environment = {**os.environ, "TOY_WAIT_AT": "u2", "TOY_READY": str(ready), "TOY_GO": str(go)}
+    first = subprocess.Popen([sys.executable, "-m", "tests.pipeline.toy", str(artifacts)], env=environment, cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 30
+        while not ready.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(StoreError, match=rf"already running \(pid {first.pid}\)"):
+            run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    finally:
+        go.touch()
+        assert first.wait(30) == 0
+    assert run_stages(config(artifacts), TOYS, BOTH, SilentReporter()) == []
+
+
+def test_a_stage_may_write_only_its_own_tables(tmp_path: Path) -> None:
+    def greedy(ctx: StageContext) -> None:
+        with ctx.unit("u") as out:
+            out.rows("samples", [])
+
+    with pytest.raises(StoreError, match="does not own"):
+        run_stages(config(tmp_path), (Stage(name="prepare", run=greedy, help="", tables=("images",)),), ["prepare"], SilentReporter())
+
+
+def test_a_failed_stage_is_recorded_with_its_reason_and_finished_units_stay(tmp_path: Path) -> None:
+    def fails(ctx: StageContext) -> None:
+        with ctx.unit("good") as out:
+            out.rows("sample_problems", [])
+        raise StoreError("the reason")
+
+    with pytest.raises(StoreError, match="the reason"):
+        run_stages(config(tmp_path), (Stage(name="prepare", run=fails, help="", tables=("sample_problems",)),), ["prepare"], SilentReporter())
+    assert run_query(tmp_path, "select status from runs")["status"].to_pylist() == ["failed"]
+    assert run_query(tmp_path, "select unit from units")["unit"].to_pylist() == ["good"]
+    events = run_query(tmp_path, "select level, event from log_events").to_pylist()
+    assert any(row["level"] == "error" and "the reason" in row["event"] for row in events)
+
+
+def test_every_run_records_its_time_rows_and_memory(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    for row in run_query(tmp_path, "select * from runs").to_pylist():
+        assert row["status"] == "done" and row["seconds"] > 0 and row["n_rows"] > 0 and row["peak_memory_mib"] > 10
+        assert json.loads(row["config"])["train"]["k"] == 32
+
+
+def test_seeds_depend_on_seed_stage_and_unit_alone(tmp_path: Path) -> None:
+    def context(stage: Stage, *overrides: str) -> StageContext:
+        return StageContext(config(tmp_path, *overrides), stage, "", tmp_path, {}, {}, SilentReporter())
+
+    seeds = {context(stage, f"seed={seed}").seed(unit) for stage in TOYS for seed in (1, 2) for unit in UNITS}
+    assert len(seeds) == 2 * 2 * len(UNITS)
+    assert context(NUMBERS).seed("u0") == context(NUMBERS, "train.k=3", "runtime.threads=2").seed("u0")
+
+
+def test_only_names_what_there_is() -> None:
+    assert select_stages(TOYS, "extract", ["extract"]) == ["extract"]
+    with pytest.raises(ConfigError, match="no such part"):
+        select_stages(TOYS, "extract", ["lens"])

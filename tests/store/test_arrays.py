@@ -1,0 +1,61 @@
+"""Activation arrays: what is read is what was written, to bfloat16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from saebias.errors import StoreError
+from saebias.identifiers import HookPoint
+from saebias.store.arrays import ActivationArray, create_activations, shard_file, write_shard
+
+HOOKS = [HookPoint(0), HookPoint(3)]
+D, SHARD = 16, 512
+
+
+def made(path: Path, n_rows: int, dtype: str = "bfloat16") -> None:
+    create_activations(path, HOOKS, n_rows, D, dtype=dtype, shard_rows=SHARD)
+
+
+def test_bfloat16_rounds_as_torch_does(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(SHARD, 2, D)).astype(np.float32) * 10.0 ** np.random.default_rng(1).integers(-20, 20, size=(SHARD, 2, D))
+    x = x.astype(np.float32)
+    made(tmp_path / "a.zarr", SHARD)
+    write_shard(tmp_path / "a.zarr", 0, x)
+    read = ActivationArray(tmp_path / "a.zarr").read(HOOKS[1])
+    assert np.array_equal(read, torch.from_numpy(x[:, 1]).bfloat16().float().numpy())
+
+
+def test_float32_is_kept_exactly_and_the_last_shard_may_be_short(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(SHARD + 100, 2, D)).astype(np.float32)
+    made(tmp_path / "a.zarr", len(x), "float32")
+    write_shard(tmp_path / "a.zarr", 1, x[SHARD:])
+    write_shard(tmp_path / "a.zarr", 0, x[:SHARD])
+    array = ActivationArray(tmp_path / "a.zarr")
+    assert np.array_equal(array.read(HOOKS[0]), x[:, 0])
+    rows = np.sort(np.random.default_rng(2).choice(len(x), 77, replace=False))
+    assert np.array_equal(array.read_rows(HOOKS[1], rows), x[rows, 1])
+
+
+def test_an_all_zero_shard_leaves_a_file(tmp_path: Path) -> None:
+    made(tmp_path / "a.zarr", SHARD)
+    file = write_shard(tmp_path / "a.zarr", 0, np.zeros((SHARD, 2, D), np.float32))
+    assert file == shard_file(tmp_path / "a.zarr", 0) and file.stat().st_size > 0
+
+
+def test_a_store_of_another_form_is_never_overwritten(tmp_path: Path) -> None:
+    made(tmp_path / "a.zarr", SHARD)
+    made(tmp_path / "a.zarr", SHARD)
+    with pytest.raises(StoreError, match="another form"):
+        made(tmp_path / "a.zarr", 2 * SHARD)
+
+
+def test_a_hook_point_that_was_not_kept_names_those_that_were(tmp_path: Path) -> None:
+    made(tmp_path / "a.zarr", SHARD)
+    with pytest.raises(StoreError, match=r"L01\.resid_post was not extracted; kept are L00\.resid_post, L03\.resid_post"):
+        ActivationArray(tmp_path / "a.zarr").read(HookPoint(1))
+    with pytest.raises(StoreError, match="run `saebias extract` first"):
+        ActivationArray(tmp_path / "b.zarr")

@@ -1,0 +1,1 @@
+"""Vision-language models and text decoders: loading, hooks, inputs, scoring, generation."""

@@ -1,0 +1,206 @@
+"""Forward passes: whole batches, or piece by piece with a cache of keys and values that several continuations share.
+
+Shapes: B rows, T columns of this pass, K columns the pass can attend to, P position axes, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from saebias.errors import InputError, ModelError
+from saebias.identifiers import HookPoint
+from saebias.vlm import hooks
+from saebias.vlm.hooks import EditFn
+from saebias.vlm.inputs import ModelInputs
+from saebias.vlm.loading import LoadedModel, memory_errors
+from saebias.vlm.positions import CAPTION, PAD, Where, edit_mask, next_positions
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An intervention: what to do at which hook points, at which positions."""
+
+    changes: Mapping[HookPoint, EditFn]
+    where: Where = "text"
+
+    @property
+    def spares_image_prefix(self) -> bool:
+        """Whether everything up to the last image token is computed as without the edit."""
+        return self.where in ("after_image", "caption")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some columns of a batch, as one pass sees them. `mask_BK` covers the columns before, too."""
+
+    input_ids_BT: Tensor
+    mask_BK: Tensor
+    rope_PBT: Tensor
+    kind_BT: Tensor
+    after_image_BT: Tensor
+    position_BT: Tensor
+    row_B: Tensor
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def piece_of(inputs: ModelInputs, start: int = 0, stop: int | None = None) -> Piece:
+    """Columns `start` to `stop` of a batch; a piece that does not begin at 0 must lie behind the image tokens."""
+    stop = inputs.input_ids_BT.shape[1] if stop is None else stop
+    cut = slice(start, stop)
+    extra: dict[str, Any] = {}
+    if start == 0:
+        extra = inputs.image_tensors
+        if inputs.type_ids_BT is not None:
+            extra[str(inputs.adapter.type_ids_name)] = inputs.type_ids_BT[:, cut]
+    if inputs.cross_attention is not None:
+        extra["cross_attention_mask"] = inputs.cross_attention["cross_attention_mask"][:, cut]
+    return Piece(
+        input_ids_BT=inputs.input_ids_BT[:, cut],
+        mask_BK=inputs.attention_mask_BT[:, :stop],
+        rope_PBT=inputs.rope_PBT[:, :, cut],
+        kind_BT=inputs.token_kind_BT[:, cut],
+        after_image_BT=inputs.after_image_BT[:, cut],
+        position_BT=inputs.position_BT[:, cut],
+        row_B=inputs.row_B,
+        extra=extra,
+    )
+
+
+def caption_piece(before: Piece, rows: Tensor, ids_BT: Tensor, real_BT: Tensor) -> Piece:
+    """New caption tokens (B, T), filled up on the right where `real_BT` is false, behind rows `rows` of a left-padded piece."""
+    last_PB1 = before.rope_PBT[:, rows, -1:]
+    position_BT = before.position_BT[rows, -1:] + 1 + torch.arange(ids_BT.shape[1], device=ids_BT.device)
+    extra = {}
+    if "cross_attention_mask" in before.extra:
+        extra["cross_attention_mask"] = before.extra["cross_attention_mask"][rows, -1:].expand(-1, ids_BT.shape[1], -1, -1)
+    return Piece(
+        input_ids_BT=ids_BT,
+        mask_BK=torch.cat([before.mask_BK[rows], real_BT.long()], dim=1),
+        rope_PBT=next_positions(last_PB1, ids_BT.shape[1]),
+        kind_BT=torch.where(real_BT, CAPTION, PAD).to(before.kind_BT.dtype),
+        after_image_BT=torch.ones_like(real_BT),
+        position_BT=torch.where(real_BT, position_BT, -1),
+        row_B=before.row_B[rows],
+        extra=extra,
+    )
+
+
+def new_cache(loaded: LoadedModel) -> DynamicCache:
+    """An empty cache of keys and values."""
+    return DynamicCache(config=loaded.model.config)
+
+
+def copy_cache(cache: DynamicCache, rows: Tensor | None = None) -> DynamicCache:
+    """A cache that can grow without changing the given one, with rows `rows` of it (repeats allowed) or all."""
+    twin = copy.copy(cache)
+    # Growing a dynamic layer concatenates into a new tensor, so the copies may share what is there already.
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
+    if rows is not None:
+        twin.batch_select_indices(rows)
+    return twin
+
+
+def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None, edit: Edit | None = None, last_only: bool = False) -> Tensor:
+    """Logits (B, T, V) of one pass, or (B, 1, V) of its last column; `cache` is read and grown. Runs with the caller's gradient mode."""
+    rope = piece.rope_PBT if loaded.adapter.rope_index is not None else piece.rope_PBT[0]
+    with ExitStack() as stack:
+        stack.enter_context(memory_errors(f"running {len(piece.row_B)} rows of {piece.input_ids_BT.shape[1]} tokens"))
+        if edit is not None:
+            mask_BT = edit_mask(piece.kind_BT, piece.after_image_BT, edit.where)
+            named = {"mask_BT": mask_BT, "kind_BT": piece.kind_BT, "position_BT": piece.position_BT, "row_B": piece.row_B}
+            stack.enter_context(hooks.edit(loaded.adapter, edit.changes, **named))
+        return loaded.model(
+            input_ids=piece.input_ids_BT,
+            attention_mask=piece.mask_BK,
+            position_ids=rope,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1 if last_only else 0,
+            **piece.extra,
+        ).logits
+
+
+@torch.no_grad()
+def forward(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None = None) -> Tensor:
+    """Logits (B, T, V) of a whole batch, with an edit if one is given."""
+    return run(loaded, piece_of(inputs), edit=edit)
+
+
+@torch.no_grad()
+def activations(loaded: LoadedModel, inputs: ModelInputs, hook_points: Sequence[HookPoint], *, edit: Edit | None = None) -> dict[HookPoint, Tensor]:
+    """Activations x_BTD at the hook points, under an edit if one is given; layers behind the last hook point, and logits, are not computed."""
+    with ExitStack() as stack:
+        if edit is not None:
+            # Opened before `capture`, so that what is captured is what the next layer gets.
+            mask_BT = edit_mask(inputs.token_kind_BT, inputs.after_image_BT, edit.where)
+            named = {"mask_BT": mask_BT, "kind_BT": inputs.token_kind_BT, "position_BT": inputs.position_BT, "row_B": inputs.row_B}
+            stack.enter_context(hooks.edit(loaded.adapter, edit.changes, **named))
+        stack.enter_context(memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"))
+        with hooks.capture(loaded.adapter, hook_points, stop_early=True) as seen:
+            run(loaded, piece_of(inputs), last_only=True)
+    return seen
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixState:
+    """Keys and values of the first `columns` columns of prompt-only inputs, to be continued any number of times, under different edits."""
+
+    inputs: ModelInputs
+    cache: DynamicCache
+    columns: int
+
+    def serves(self, edit: Edit | None) -> bool:
+        """Whether continuing under `edit` gives what a full pass under it would give."""
+        return edit is None or edit.spares_image_prefix
+
+
+@torch.no_grad()
+def image_prefix(loaded: LoadedModel, inputs: ModelInputs) -> PrefixState:
+    """The state behind the last image token of prompt-only inputs; edits of `after_image` or `caption` positions leave it unchanged.
+
+    Raises ModelError for models whose picture's activations depend on the prompt behind it or that have no image tokens,
+    and InputError for rows whose pictures do not end at the same column (batch by prompt).
+    """
+    if loaded.adapter.is_prefix_lm or inputs.features is None:
+        reason = "attends from the picture to the prompt" if loaded.adapter.is_prefix_lm else "has no image tokens in these inputs"
+        raise ModelError(f"{loaded.adapter.family} model {loaded.name} {reason}, so there is no image prefix to share; score without one")
+    ends = (~inputs.after_image_BT).sum(1)
+    if int(ends.min()) != int(ends.max()):
+        raise InputError(f"pictures end at columns {int(ends.min())} to {int(ends.max())} in one batch; batch rows of equal prompt length together")
+    columns = int(ends[0])
+    if columns == inputs.input_ids_BT.shape[1]:
+        raise InputError("the prompt ends with the picture, so nothing follows the image prefix; score without one")
+    cache = new_cache(loaded)
+    run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
+    return PrefixState(inputs, cache, columns)
+
+
+def run_prompt(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None, prefix: PrefixState | None) -> tuple[Tensor, DynamicCache, Piece]:
+    """Next-token logits (B, V) behind prompt-only inputs, the cache behind them, and the piece that later captions continue.
+
+    Raises InputError where the prefix belongs to other inputs or the edit reaches into it.
+    """
+    if inputs.padding == "right" and len(set(inputs.prompt_length_B)) > 1:
+        raise InputError("prompts of unequal length must be padded on the left to be continued; build them with padding='left'")
+    if inputs.caption_length_B.any() and inputs.padding == "right":
+        raise InputError("rows with captions must be padded on the left to be continued; build them with padding='left'")
+    whole = piece_of(inputs)
+    if prefix is None:
+        cache = new_cache(loaded)
+        logits = run(loaded, whole, cache=cache, edit=edit, last_only=True)
+        return logits[:, -1], cache, whole
+    if prefix.inputs is not inputs:
+        raise InputError("the prefix state was made from other inputs; pass the inputs it was made from")
+    if not prefix.serves(edit):
+        raise InputError("the edit reaches into the image prefix; edit the positions 'after_image' or 'caption', or do without the prefix state")
+    cache = copy_cache(prefix.cache)
+    logits = run(loaded, piece_of(inputs, prefix.columns), cache=cache, edit=edit, last_only=True)
+    return logits[:, -1], cache, whole

@@ -1,0 +1,209 @@
+"""Models from a folder or the hub, with every failure told as one line that says what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from saebias.errors import ModelError
+from saebias.vlm.adapter import Adapter, build_adapter
+from saebias.vlm.processors import load_processor
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+
+
+class OutOfMemory(ModelError):
+    """A forward pass did not fit into memory; a smaller batch may."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready to run: in evaluation mode, its weights without gradients.
+
+    `processor` is None for a text-only model. `digest` is the SHA-256 of the weight files' content for a folder, the commit for a hub model.
+    """
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+    adapter: Adapter
+    name: str
+    revision: str | None
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where input tensors must lie."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the activations."""
+        return self.model.dtype
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end a caption."""
+        eos = self.model.generation_config.eos_token_id
+        if eos is None:
+            eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise ModelError(f"model {self.name} names no end-of-sequence token; set eos_token_id in its generation_config.json")
+        return tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The token that fills rows up; it is masked, so any valid token does."""
+        pad = self.tokenizer.pad_token_id
+        return self.eos_token_ids[0] if pad is None else pad
+
+
+def from_parts(model: Any, tokenizer: Any, processor: Any = None, *, name: str, revision: str | None = None, digest: str = "in-memory") -> LoadedModel:
+    """A LoadedModel of a model, tokenizer and processor that are already in memory."""
+    model.eval().requires_grad_(False)
+    return LoadedModel(model, processor, tokenizer, build_adapter(model), name, revision, digest)
+
+
+def load_model(
+    name_or_path: str | Path, *, revision: str | None = None, dtype: str = "float32", device: str | torch.device = "cpu", offline: bool = True
+) -> LoadedModel:
+    """The model in the folder `name_or_path`, or of that name on the hub, on `device` with weights in `dtype` (float32, bfloat16, float16, auto).
+
+    With `offline` nothing is ever downloaded. Raises ModelError, in one line with the command that helps, for a model that is missing, gated,
+    incomplete (naming the files), of an unsupported kind, or too large for memory.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
+    name = str(name_or_path)
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        weights = _check_folder(folder)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"model folder {name} does not exist; give a folder with config.json and weights, or a hub id such as google/gemma-3-4b-it")
+    else:
+        weights = []
+    options: dict[str, Any] = {"local_files_only": offline, "revision": revision or "main"}
+    with _hub_errors(name, revision), memory_errors(f"loading {name}"), _quiet():
+        config = AutoConfig.from_pretrained(name, **options)
+        is_vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        if not is_vision and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise ModelError(f"{name} is a {config.model_type} model, which is neither an image-text-to-text model nor a causal language model")
+        auto = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
+        model = auto.from_pretrained(name, dtype=DTYPES[dtype], **options).to(device)
+        processor: Any = load_processor(name, config, **options) if is_vision else None
+        tokenizer = processor.tokenizer if is_vision else AutoTokenizer.from_pretrained(name, **options)
+    digest = _content_digest(weights) if weights else _commit(config, name)
+    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest)
+
+
+def _check_folder(folder: Path) -> list[Path]:
+    """The weight files of a model folder, in order; raises ModelError naming what is missing."""
+    if not (folder / "config.json").is_file():
+        present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise ModelError(f"{folder} has no config.json, so it is not a model folder (it holds {present}); save one there with save_pretrained")
+    for index in sorted(folder.glob("*.index.json")):
+        named = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        missing = [file for file in named if not (folder / file).is_file()]
+        if missing:
+            raise ModelError(f"{folder} is incomplete: {index.name} names {len(named)} weight files, missing {', '.join(missing)}; fetch these files again")
+        return [folder / file for file in named]
+    found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if not found:
+        raise ModelError(f"{folder} has no weight file (*.safetensors or *.bin); fetch it again")
+    return found
+
+
+def _content_digest(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _commit(config: PreTrainedConfig, name: str) -> str:
+    commit = getattr(config, "_commit_hash", None)
+    return commit if commit is not None else f"unversioned:{name}"
+
+
+@contextmanager
+def _hub_errors(name: str, revision: str | None) -> Generator[None]:
+    """Turn what transformers and the hub client raise into one line with the command that helps."""
+    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelError(f"model {name} is gated: accept its terms at its hub page, log in with `hf auth login`, then run `{command}`") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model {name} has no revision {revision!r}; set model.revision to a commit of the model's hub page") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise ModelError(_missing(name, command)) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"model {name} is not on the hub, or it is private; check the name, or log in with `hf auth login` and run `{command}`") from error
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a model folder nor a hub id such as google/gemma-3-4b-it") from error
+    except OSError as error:
+        # transformers wraps the hub client's errors in plain OSErrors; the cause tells a gated model from a missing file.
+        if isinstance(error.__cause__, GatedRepoError):
+            raise ModelError(f"model {name} is gated: accept its terms at its hub page, log in with `hf auth login`, then run `{command}`") from error
+        if Path(name).is_dir():
+            raise ModelError(f"model folder {name} cannot be read: {_one_line(error)}; save or download it again") from error
+        raise ModelError(_missing(name, command)) from error
+    except ValueError as error:
+        raise ModelError(f"model {name} cannot be used: {_one_line(error)}") from error
+
+
+def _missing(name: str, command: str) -> str:
+    return f"model {name} is not on this machine and nothing is downloaded while offline; fetch it with `{command}` (or set model.offline=false)"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def memory_errors(doing: str) -> Generator[None]:
+    """Turn an allocation that fails, on processor or GPU, into OutOfMemory."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error
+    except RuntimeError as error:
+        # torch's CPU allocator raises a plain RuntimeError.
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Silence the loader's bars and advice: the caller has its own progress lines."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""What a sample is: people pictures, captions, labels, splits."""

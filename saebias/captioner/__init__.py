@@ -1,0 +1,1 @@
+"""A small bilingual image captioner whose gender skew was planted, so that the truth about it is known."""

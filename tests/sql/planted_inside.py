@@ -27,9 +27,18 @@ def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object
             )
         for kind in ("image", "prompt", "caption"):
             for language in LANGUAGES:
-                fvu = None if kind == "prompt" and layer == 0 else 0.05 + 0.02 * layer + 0.03 * (kind == "caption")
+                fvu = None if kind == "prompt" and layer == 0 else 0.05 + 0.02 * layer + 0.01 * len(kind) + 0.005 * (language == "ar")
                 quality.append(
-                    {"sae_id": key, "layer": layer, "token_kind": kind, "language": language, "split": "report", "fvu": fvu, "l0": 32.0, "dead_share": 0.1}
+                    {
+                        "sae_id": key,
+                        "layer": layer,
+                        "token_kind": kind,
+                        "language": language,
+                        "split": "report",
+                        "fvu": fvu,
+                        "l0": 32.0 - len(kind),
+                        "dead_share": 0.01 * layer + 0.02 * (kind == "image"),
+                    }
                     | {"decoder_cosine": 0.9, "n_rows": 900, "note": None if fvu is not None else "the variance of the rows is zero"}
                 )
         for language in LANGUAGES:
@@ -76,8 +85,8 @@ def steering_rows(rng: np.random.Generator, samples: list[dict], skewed: bool) -
         for arm, name, target, strengths in ARMS:
             for split in ("select", "report"):
                 for strength in strengths:
-                    kept = 1 - {"none": 0.0, "visible": 0.45, "stereotype": 0.8}[target] * strength
-                    harm = {"none": 0.0, "visible": 0.42, "stereotype": 0.015}[target] * strength**2
+                    kept = 1 - {"none": 0.0, "visible": 0.45 if arm == "A3" else 0.6, "stereotype": 0.8}[target] * strength
+                    harm = {"none": 0.0, "visible": 0.42 if arm == "A3" else 0.25, "stereotype": 0.015}[target] * strength**2
                     values = {"stereotype_spread": spread * kept, "masculine_default": default * kept, "clear_harm": harm, "clear_wrong": harm * 0.7}
                     values |= {"clear_neutral": harm * 0.3, "clear_accuracy": 0.97 - harm, "kl_to_baseline": 2 * harm + 0.1 * (1 - kept), "length_ratio": 1.0}
                     values |= {"cross_entropy_rise": 0.02 * strength if target != "none" else 0.0}
@@ -129,7 +138,8 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                 )
             for test in LANGUAGES:
                 for kind in ("image", "prompt", "caption", "decision"):
-                    accuracy = 0.52 + 0.46 * grown * (1.0 if kind == "decision" else 0.8) - (0.12 * (1 - grown) if test != language else 0.0)
+                    loss = 0.12 * (1 - grown) if test != language else 0.0
+                    accuracy = 0.52 + (0.46 if language == "en" else 0.4) * grown * (1.0 if kind == "decision" else 0.8) - loss
                     probes.append(
                         {"layer": layer, "train_language": language, "test_language": test, "token_kind": kind, "baseline": None, "auroc": accuracy}
                         | {"balanced_accuracy": accuracy, "low": accuracy - 0.04, "high": min(1.0, accuracy + 0.03), "control_accuracy": 0.51}

@@ -1,0 +1,138 @@
+"""Every figure there is: its name, title, the view it is drawn from, and what its caption says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from saebias.plots.behaviour import draw_amplification, draw_outcomes
+from saebias.plots.dictionaries import draw_sae_quality
+from saebias.plots.directions import draw_gender_direction
+from saebias.plots.emergence import draw_cross_lingual, draw_layer_emergence
+from saebias.plots.latents import draw_feature_heatmap
+from saebias.plots.professions import draw_plant_recovery, draw_profession_skew
+from saebias.plots.random_sets import draw_matching_balance, draw_random_null
+from saebias.plots.steering import draw_frontier, draw_steering_curves
+from saebias.plots.tables import Table
+
+
+@dataclass(frozen=True)
+class GalleryFigure:
+    """One figure: `draw` takes the rows of `view` (a name in sql/views, ordered or not); `caption` is one or two sentences."""
+
+    name: str
+    title: str
+    view: str
+    draw: Callable[[Table], Figure]
+    section: str
+    caption: str
+
+
+GALLERY = (
+    GalleryFigure(
+        "profession_skew",
+        "Who is called a woman when the picture does not say",
+        "profession_skew",
+        draw_profession_skew,
+        "bias",
+        "Exact P(woman | woman or man) on ambiguous images, per profession and language; a tick marks the planted share where one is known.",
+    ),
+    GalleryFigure(
+        "plant_recovery",
+        "What was planted, and what was found again",
+        "plant_recovery",
+        draw_plant_recovery,
+        "bias",
+        "The share of women planted in the training captions against the one recovered from the model; on the line the analysis tells the truth.",
+    ),
+    GalleryFigure(
+        "outcomes",
+        "Clear images: what the captions say",
+        "outcomes",
+        draw_outcomes,
+        "bias",
+        "Greedy captions of images that show a woman or a man: gender correct, wrong, left open, mixed, or no person named.",
+    ),
+    GalleryFigure(
+        "amplification",
+        "Who adds the skew: the data, the model, or the decoding",
+        "amplification",
+        draw_amplification,
+        "bias",
+        "Skew of the training captions, of the model's exact probabilities, of sampled and of greedy captions, and what each step adds.",
+    ),
+    GalleryFigure(
+        "layer_emergence",
+        "Where in the model gender appears",
+        "layer_emergence",
+        draw_layer_emergence,
+        "where",
+        "A linear probe and the logit lens at the decision token, layer by layer; a probe means something only where it beats its control.",
+    ),
+    GalleryFigure(
+        "feature_heatmap",
+        "The latents that carry gender",
+        "latent_ranking",
+        draw_feature_heatmap,
+        "where",
+        "The strongest latents of each layer for the gender a picture shows and for the stereotype: two targets, often two sets of latents.",
+    ),
+    GalleryFigure(
+        "cross_lingual",
+        "How alike English and Arabic are inside",
+        "cross_lingual",
+        draw_cross_lingual,
+        "where",
+        "Alignment of the two languages by layer, to be read between the floor (chance) and the ceiling (agreement within one language).",
+    ),
+    GalleryFigure(
+        "gender_direction",
+        "Gender directions in three dimensions",
+        "gender_points",
+        draw_gender_direction,
+        "where",
+        "Each mark is an image at the decision token, on the English gender direction, the Arabic one made orthogonal to it, and the largest variation left.",
+    ),
+    GalleryFigure(
+        "steering_curves",
+        "What the interventions remove, and what they break",
+        "steering_curves",
+        draw_steering_curves,
+        "remove",
+        "Dose response of every arm on both axes; an effect inside the grey band is what any matched latents would do.",
+    ),
+    GalleryFigure(
+        "steering_frontier",
+        "The price of removing the stereotype",
+        "steering_frontier",
+        draw_frontier,
+        "remove",
+        "Stereotype left against harm on clear images; the best intervention goes straight down.",
+    ),
+    GalleryFigure(
+        "random_null",
+        "More than random latents would do?",
+        "random_null_sets",
+        draw_random_null,
+        "remove",
+        "The spread left by the full-strength ablation against matched random latent sets of the same size.",
+    ),
+    GalleryFigure(
+        "matching_balance",
+        "Are the random latents like the chosen ones?",
+        "matching",
+        draw_matching_balance,
+        "quality",
+        "Balance of the matched random latents on what they were matched for.",
+    ),
+    GalleryFigure(
+        "sae_quality",
+        "How well the dictionaries explain the model",
+        "sae_quality_by_layer",
+        draw_sae_quality,
+        "quality",
+        "Centred FVU, L0 and dead share of each dictionary per token kind and language, on images never trained on.",
+    ),
+)

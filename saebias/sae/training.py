@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from saebias.errors import InputError
 from saebias.report import Reporter
-from saebias.sae.losses import SparseCodes, Weights, add_aux_gradients, decode, reconstruction_gradients, remove_radial_part
+from saebias.sae.kernels.choice import choose_kernels
+from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
+from saebias.sae.losses import add_aux_gradients
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.sae.normalisation import InputScale, check_rows, fold_input_scale, input_scale
 from saebias.sae.quality import sae_quality
-from saebias.sae.selection import topk_positive
 
 SCALE_ROWS = 16_384
 """Rows from which mean and scale of the input are taken: enough for both to about 1 %."""
@@ -52,6 +52,8 @@ class TrainConfig:
     """About how many rows of history a training leaves."""
     beta1: float = 0.9
     beta2: float = 0.999
+    kernels: str = "auto"
+    """`numba`, `torch`, or `auto`: the compiled ones where numba is installed. Changes numbers by rounding only."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ class SaeTrainer:
         self.spec, self.config, self.steps = spec, config, steps
         self.scale: InputScale = input_scale(first_rows_ND)
         self.peak_learning_rate = config.learning_rate or chosen_learning_rate(steps, spec.n_latents)
-        self.weights = initial_weights(spec, self.scale.normalise(first_rows_ND[:AUX_ROWS]))
-        learned = [t for t in self.weights.tensors() if not (spec.frozen_decoder and t is self.weights.W_dec_FD)]
-        self._optimizer = torch.optim.Adam(learned, lr=self.peak_learning_rate, betas=(config.beta1, config.beta2), fused=True)
+        self.kernels = choose_kernels(config.kernels)
+        self.weights = initial_weights(spec, self.scale.normalise(first_rows_ND[:AUX_ROWS]), self.kernels)
+        self._first, self._second = self.weights.zeros_like(), self.weights.zeros_like()
         self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64)
         self._mean_norm: float | None = None
         self.step_count = 0
@@ -152,19 +154,15 @@ class SaeTrainer:
         """Learn from one batch of raw activations; raises InputError when a row is NaN, infinite or all zero."""
         check_rows(raw_BD, f"batch {self.step_count + 1}")
         x_BD = self.scale.normalise(raw_BD)
-        codes = self.encode(x_BD)
-        error_BD = decode(codes, self.weights) - x_BD
-        grads = reconstruction_gradients(x_BD, codes, error_BD, self.weights)
+        centred_BD = x_BD - self.weights.b_dec_D
+        codes = self.kernels.encode(centred_BD, self.weights, self.spec.k)
+        rebuilt = self.kernels.rebuild(x_BD, codes, self.weights)
+        grads = self.kernels.gradients(centred_BD, codes, rebuilt, self.weights)
         self._count_active(codes, len(x_BD))
-        squared_error = error_BD.square().sum().item()
-        loss = squared_error / error_BD.numel() + self._add_aux(grads, x_BD, error_BD)
+        squared_error = rebuilt.error_BD.square().sum().item()
+        loss = squared_error / x_BD.numel() + self._add_aux(grads, centred_BD, rebuilt.error_BD)
         gradient_norm = self._update(grads)
         return StepResult(len(x_BD), loss, squared_error, x_BD.square().sum().item(), int((codes.values_BK > 0).sum()), gradient_norm)
-
-    def encode(self, x_BD: Tensor) -> SparseCodes:
-        """The codes of normalised activations."""
-        pre_BF = torch.addmm(self.weights.b_enc_F, x_BD - self.weights.b_dec_D, self.weights.W_enc_FD.T)
-        return SparseCodes(*topk_positive(pre_BF, self.spec.k))
 
     def finished(self) -> SparseAutoencoder:
         """The dictionary on raw activations."""
@@ -181,27 +179,25 @@ class SaeTrainer:
         self.tokens += n_rows
         self.last_active_F[codes.indices_BK[codes.values_BK > 0]] = self.tokens
 
-    def _add_aux(self, grads: Weights, x_BD: Tensor, error_BD: Tensor) -> float:
+    def _add_aux(self, grads: Weights, centred_BD: Tensor, error_BD: Tensor) -> float:
         dead_A = torch.nonzero(self.dead_F()).flatten()
         if self.config.aux_coefficient == 0 or len(dead_A) == 0:
             return 0.0
         aux_k = self.config.aux_k or max(1, self.spec.d_model // 2)
-        return add_aux_gradients(grads, x_BD[:AUX_ROWS], error_BD[:AUX_ROWS], self.weights, dead_A, aux_k=aux_k, coefficient=self.config.aux_coefficient)
+        return add_aux_gradients(grads, centred_BD[:AUX_ROWS], error_BD[:AUX_ROWS], self.weights, dead_A, aux_k=aux_k, coefficient=self.config.aux_coefficient)
 
     def _update(self, grads: Weights) -> float:
-        if self.spec.frozen_decoder:
-            grads.W_dec_FD = torch.zeros_like(grads.W_dec_FD)
-        else:
-            remove_radial_part(grads.W_dec_FD, self.weights.W_dec_FD)
-        norm = torch.stack([g.square().sum() for g in grads.tensors()]).sum().sqrt().item()
-        shrink = self._clipping(norm)
-        for weight, grad in zip(self.weights.tensors(), grads.tensors(), strict=True):
-            weight.grad = grad.mul_(shrink) if shrink < 1.0 else grad
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self._optimizer.step()
-        if not self.spec.frozen_decoder:
-            self.weights.W_dec_FD.copy_(functional.normalize(self.weights.W_dec_FD, dim=1))
+        learned = [grads.W_enc_FD, grads.b_enc_F, grads.b_dec_D] + ([] if self.spec.frozen_decoder else [grads.W_dec_FD])
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in learned])).item()
+        step = AdamStep(
+            learning_rate=self.learning_rate(),
+            count=self.step_count + 1,
+            shrink=self._clipping(norm),
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            frozen_decoder=self.spec.frozen_decoder,
+        )
+        self.kernels.adam(self.weights, grads, self._first, self._second, step)
         self.step_count += 1
         return norm
 
@@ -214,12 +210,11 @@ class SaeTrainer:
 
 
 @torch.no_grad()
-def initial_weights(spec: SaeSpec, x_BD: Tensor) -> Weights:
+def initial_weights(spec: SaeSpec, x_BD: Tensor, kernels: Kernels) -> Weights:
     """Random unit decoder rows, the encoder their transpose times the one factor that rebuilds normalised rows `x` best, biases 0."""
     fresh = SparseAutoencoder(spec)
     weights = Weights(fresh.W_dec_FD.detach().clone(), fresh.b_enc_F.detach().clone(), fresh.W_dec_FD.detach().clone(), fresh.b_dec_D.detach().clone())
-    codes = SparseCodes(*topk_positive(x_BD @ weights.W_enc_FD.T, spec.k))
-    rebuilt_BD = decode(codes, weights)
+    rebuilt_BD = kernels.rebuild(x_BD, kernels.encode(x_BD, weights, spec.k), weights).error_BD + x_BD
     weights.W_enc_FD *= ((rebuilt_BD * x_BD).sum() / rebuilt_BD.square().sum()).item()
     return weights
 

@@ -9,7 +9,6 @@ import torch
 from saebias.errors import InputError
 from saebias.report import SilentReporter
 from saebias.sae.batches import n_batches, shuffled_batches
-from saebias.sae.losses import decode
 from saebias.sae.module import SaeSpec
 from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
 from saebias.sae.training import SaeTrainer, TrainConfig, TrainedSae, train_sae
@@ -53,8 +52,10 @@ def test_the_finished_sae_on_raw_rows_is_the_trained_one_on_normalised_rows(plan
     trainer = SaeTrainer(SPEC, CONFIG, raw_ND, steps=20)
     for _ in range(20):
         trainer.step(raw_ND)
-    normalised_ND = trainer.scale.normalise(raw_ND)
-    expected_ND = decode(trainer.encode(normalised_ND), trainer.weights) * trainer.scale.scale + trainer.scale.mean_D
+    x_ND, weights = trainer.scale.normalise(raw_ND), trainer.weights
+    codes = trainer.kernels.encode(x_ND - weights.b_dec_D, weights, SPEC.k)
+    x_hat_ND = trainer.kernels.rebuild(x_ND, codes, weights).error_BD + x_ND
+    expected_ND = x_hat_ND * trainer.scale.scale + trainer.scale.mean_D
     torch.testing.assert_close(trainer.finished()(raw_ND), expected_ND, rtol=1e-4, atol=1e-4)
 
 

@@ -1,0 +1,140 @@
+"""Both sets of kernels against automatic gradients and against each other."""
+
+import pytest
+import torch
+
+from saebias.errors import InputError
+from saebias.sae.kernels.choice import choose_kernels
+from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
+from saebias.sae.kernels.plain import PlainKernels
+
+D_MODEL, N_LATENTS, K, N_ROWS = 12, 40, 5, 30
+
+
+def compiled(**options: object) -> Kernels:
+    pytest.importorskip("numba")
+    from saebias.sae.kernels.compiled import CompiledKernels
+
+    return CompiledKernels(**options)
+
+
+KERNELS = {
+    "torch": PlainKernels,
+    "numba": lambda: compiled(rough_search=False),
+    "numba, two threads": lambda: compiled(rough_search=False, n_threads=2),
+    "numba, bfloat16 search": lambda: compiled(rough_search=True),
+}
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    return KERNELS[request.param]()
+
+
+def random_weights(seed: int, encoder_bias: float, n_latents: int = N_LATENTS, d_model: int = D_MODEL) -> Weights:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    decoder_FD = torch.nn.functional.normalize(normal(n_latents, d_model), dim=1)
+    return Weights(normal(n_latents, d_model), 0.1 * normal(n_latents) + encoder_bias, decoder_FD, normal(d_model))
+
+
+def random_rows(seed: int, n_rows: int = N_ROWS, d_model: int = D_MODEL) -> torch.Tensor:
+    return torch.randn(n_rows, d_model, generator=torch.Generator().manual_seed(seed))
+
+
+def automatic_gradients(x_BD: torch.Tensor, weights: Weights) -> Weights:
+    """Float64 gradients of the plainest implementation: every product dense, the k-th value as threshold."""
+    x_BD = x_BD.double()
+    leaves = Weights(*(tensor.double().requires_grad_() for tensor in weights.tensors()))
+    codes_BF = torch.relu((x_BD - leaves.b_dec_D) @ leaves.W_enc_FD.T + leaves.b_enc_F)
+    keep_BF = codes_BF >= codes_BF.topk(K, dim=1).values[:, -1:]
+    loss = ((codes_BF * keep_BF) @ leaves.W_dec_FD + leaves.b_dec_D - x_BD).square().mean()
+    return Weights(*torch.autograd.grad(loss, leaves.tensors()))
+
+
+@pytest.mark.parametrize("encoder_bias", [0.0, -5.0], ids=["all k positive", "rows with fewer than k positive"])
+def test_gradients_equal_automatic_ones(kernels, encoder_bias):
+    weights, x_BD = random_weights(1, encoder_bias), random_rows(2)
+    centred_BD = x_BD - weights.b_dec_D
+    codes = kernels.encode(centred_BD, weights, K)
+    fewest = (codes.values_BK > 0).sum(1).min()
+    assert fewest < K if encoder_bias else fewest == K
+    found = kernels.gradients(centred_BD, codes, kernels.rebuild(x_BD, codes, weights), weights)
+    for gradient, wanted in zip(found.tensors(), automatic_gradients(x_BD, weights).tensors(), strict=True):
+        torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def dense(codes: SparseCodes, n_latents: int) -> torch.Tensor:
+    return torch.zeros(len(codes.values_BK), n_latents).scatter_add_(1, codes.indices_BK, codes.values_BK)
+
+
+@pytest.mark.parametrize(("n_latents", "k"), [(1536, 32), (1000, 7), (37, 20), (64, 63), (5, 1)])
+@pytest.mark.parametrize("bias", [0.0, -2.5, -100.0])
+def test_every_kernel_selects_the_same_latents(kernels, n_latents, k, bias):
+    weights, x_BD = random_weights(3, bias, n_latents, 24), random_rows(4, 200, 24)
+    x_BD[::7] *= 1e4
+    expected_BF = dense(PlainKernels().encode(x_BD, weights, k), n_latents)
+    torch.testing.assert_close(dense(kernels.encode(x_BD, weights, k), n_latents), expected_BF, rtol=1e-4, atol=1e-4)
+
+
+def test_equal_pre_activations_still_give_exactly_k():
+    pytest.importorskip("numba")
+    from saebias.sae.kernels.compiled import select_largest
+
+    pre_NF = torch.ones(3, 100)
+    pre_NF[1, 50:] = 2.0
+    values_NK, indices_NK = select_largest(pre_NF, 10)
+    assert torch.equal(values_NK, pre_NF.topk(10).values)
+    assert all(len(set(row.tolist())) == 10 for row in indices_NK)
+    assert (indices_NK[1] >= 50).all()
+
+
+def test_a_rough_search_that_misses_latents_is_given_up():
+    kernels = compiled(rough_search=True)
+    weights, x_BD = random_weights(5, 0.0, 512, 64), random_rows(6, 128, 64)
+    weights.W_enc_FD[:] = weights.W_enc_FD[:1] + 1e-4 * weights.W_enc_FD
+    weights.b_enc_F[:] = 0
+    expected_BF = dense(PlainKernels().encode(x_BD, weights, 16), 512)
+    found_BF = dense(kernels.encode(x_BD, weights, 16), 512)
+    assert kernels.last_recall < 0.999
+    assert not kernels.rough_search
+    assert torch.equal(found_BF > 0, expected_BF > 0)
+
+
+@pytest.mark.parametrize("frozen_decoder", [False, True])
+def test_adam_equals_the_optimizer_of_torch_on_the_sphere(kernels, frozen_decoder):
+    weights = random_weights(7, 0.0)
+    twin = [tensor.double().requires_grad_(not (frozen_decoder and i == 2)) for i, tensor in enumerate(weights.tensors())]
+    optimizer = torch.optim.Adam([tensor for tensor in twin if tensor.requires_grad], lr=0.01, betas=(0.9, 0.99))
+    first, second = weights.zeros_like(), weights.zeros_like()
+    for count in range(1, 6):
+        grads = random_weights(100 + count, 0.0)
+        for tensor, grad in zip(twin, grads.tensors(), strict=True):
+            tensor.grad = 0.5 * grad.double() if tensor.requires_grad else None
+        if twin[2].grad is not None:
+            twin[2].grad -= (twin[2].grad * twin[2]).sum(1, keepdim=True).detach() * twin[2].detach()
+        optimizer.step()
+        if not frozen_decoder:
+            twin[2].data = torch.nn.functional.normalize(twin[2].data, dim=1)
+        kernels.adam(weights, grads, first, second, AdamStep(0.01, count, shrink=0.5, beta2=0.99, frozen_decoder=frozen_decoder))
+    for tensor, wanted in zip(weights.tensors(), twin, strict=True):
+        torch.testing.assert_close(tensor.double(), wanted.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_threads_do_not_change_a_bit():
+    weights, x_BD = random_weights(8, 0.0, 512, 64), random_rows(9, 301, 64)
+    results = []
+    for n_threads in (1, 3):
+        kernels = compiled(rough_search=True, n_threads=n_threads)
+        codes = kernels.encode(x_BD, weights, 16)
+        rebuilt = kernels.rebuild(x_BD, codes, weights)
+        results.append([codes.values_BK, codes.indices_BK, rebuilt.error_BD, *kernels.gradients(x_BD, codes, rebuilt, weights).tensors()])
+    assert all(torch.equal(one, many) for one, many in zip(*results, strict=True))
+
+
+def test_unknown_kernels_are_named():
+    with pytest.raises(InputError, match="unknown SAE kernels 'cuda'"):
+        choose_kernels("cuda")

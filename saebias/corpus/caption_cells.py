@@ -13,6 +13,7 @@ ARABIC_LETTERS = (
 )
 _ARABIC = re.compile(f"[{ARABIC_LETTERS}]")
 _LATIN = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
+_VISIBLE = re.compile(f"[!-~{ARABIC_LETTERS}]")
 _ASCII_LETTER = re.compile("[A-Za-z]")
 LANGUAGE_NAMES = {"en": "English", "ar": "Arabic"}
 
@@ -70,9 +71,10 @@ def _texts(cell: object) -> list[str]:
 
 def is_blank(text: str) -> bool:
     """True when nothing of a text would be seen: white space, direction marks, joiners and control characters alone."""
-    if not text or text.isspace():
-        return True
-    return not text.isascii() and all(character.isspace() or unicodedata.category(character) in ("Cf", "Cc") for character in text)
+    # Nearly every text holds a visible ASCII character or an Arabic letter; the look at each character is for the rest.
+    if _VISIBLE.search(text):
+        return False
+    return all(character.isspace() or unicodedata.category(character) in ("Cf", "Cc") for character in text)
 
 
 def wrong_script(text: str, language: str) -> str | None:

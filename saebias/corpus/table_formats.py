@@ -94,8 +94,8 @@ def _kind(path: Path) -> str:
 
 def _refuse_other_encodings(path: Path) -> None:
     with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head:
+        first_line = file.readline(512)
+    if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first_line:
         raise InputError(f"{str(path)!r} is UTF-16 or binary, not UTF-8 text; save it as UTF-8 (spreadsheets call it 'CSV UTF-8')")
 
 

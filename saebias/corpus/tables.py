@@ -200,9 +200,10 @@ def _captions(values: list[object], binding: Binding, language: str) -> tuple[tu
 def _plain(values: list[object], binding: Binding, name: str) -> str | None:
     """The text of a plain cell without outer white space; None where there is no such column or the cell is blank."""
     places = binding.places[name]
-    if not places or values[places[0]] is None:
+    value = values[places[0]] if places else None
+    # Parquet written from data frames has NaN where nothing was.
+    if value is None or value != value:
         return None
-    value = values[places[0]]
     if isinstance(value, (list, dict)):
         raise _Fault(RowFault(f"{name} must be one value, not {type(value).__name__}", binding.wanted[places[0]], str(value)))
     text = str(value).strip()
@@ -222,7 +223,11 @@ def _gender(values: list[object], binding: Binding, genders: Mapping[str, str]) 
 def _refuse_broken_text(values: list[object], binding: Binding) -> None:
     for place, value in enumerate(values):
         for text in value if isinstance(value, list) else (value,):
-            if isinstance(text, str) and not text.isascii():
+            if not isinstance(text, str):
+                continue
+            if "\0" in text:
+                raise _Fault(RowFault("a NUL character; remove it", binding.wanted[place], text))
+            if not text.isascii():
                 try:
                     text.encode()
                 except UnicodeEncodeError:

@@ -1,0 +1,348 @@
+"""Arabic word forms: what a written word can be by itself, from the lexicons and from the way it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from saebias.corpus.arabic import PRONOUNS, VERB_PREFIXES, normal, plain_alef, stems
+from saebias.corpus.label_lexicon import Entry, extra_entries, lexicon
+
+_KEEP_FORMS = 300_000
+PERSON_KINDS = frozenset(("person", "kin", "role", "role_plural", "state", "neutral", "name"))
+THING_KINDS = frozenset(("thing_m", "thing_f", "thing_plural", "institution", "animal", "animal_plural"))
+
+
+class Noun(NamedTuple):
+    """One inflected noun or adjective."""
+
+    kind: str
+    gender: str
+    number: str
+    explicit: bool
+    ambiguous: bool
+    lemma: str
+
+
+class Verb(NamedTuple):
+    """One verb form: the gender its ending or prefix agrees in (F, M, or ? where the writing does not tell)."""
+
+    gender: str
+    plural: bool
+    past: bool
+    human: bool
+    """The subject is a person or an institution as a rule."""
+    homograph: bool
+    """The same letters are a common noun."""
+    noun_with_pronoun: bool = False
+    """With an attached pronoun the same letters are a noun in ة: رحلته, "his journey" rather than "she transferred him"."""
+
+
+class Word(NamedTuple):
+    """What one written token can be. `noun` and `verb` may both be there: the caption decides."""
+
+    text: str
+    noun: Noun | None
+    verb: Verb | None
+    conjunction: bool
+    preposition: bool
+    article: bool
+    pronoun: str
+    """The attached pronoun: F, M, FP, MP, N, 1, 2 or ""."""
+    host: str
+    """Stem that carries the attached pronoun."""
+    function: str
+    """Kind of function word, or ""."""
+
+
+def _noun(entry: Entry, gender: str, number: str) -> Noun:
+    ambiguous = "ambiguous" in entry.note
+    if entry.kind in ("role", "state", "adjective") and gender == "F":
+        ambiguous = "feminine form also" in entry.note
+    elif entry.kind in ("role", "state", "adjective") and gender == "M":
+        ambiguous = "masculine also" in entry.note or number == "p"
+    elif entry.kind == "role_plural":
+        ambiguous = True
+    explicit = gender == "F" or (gender == "M" and entry.kind in ("person", "kin"))
+    return Noun(entry.kind, gender, number, explicit, ambiguous, entry.word)
+
+
+def _inflected(entry: Entry) -> Iterator[tuple[str, Noun]]:
+    """Every written form of a lexicon entry with what it says."""
+    word = normal(entry.word)
+    base = _noun(entry, entry.gender, entry.number)
+    yield word, base
+    if (
+        entry.number == "s"
+        and entry.kind in ("person", "kin", "role", "state", "adjective", "thing_m", "animal", "neutral")
+        and not word.endswith(("ة", "ا", "اء"))
+    ):
+        yield word + "ا", base
+    if entry.number == "p" and word.endswith(("ون", "ين")):
+        yield word[:-1], base
+    if entry.kind in ("role", "state", "adjective"):
+        yield from _role_forms(entry, word)
+
+
+def _role_forms(entry: Entry, word: str) -> Iterator[tuple[str, Noun]]:
+    if entry.number != "s":
+        return
+    if entry.gender == "F":
+        if word.endswith("ة"):
+            yield from _feminine_forms(entry, word[:-1])
+        return
+    if word.endswith(("ة", "ا", "ء")):
+        return
+    if "no feminine" not in entry.note:
+        yield from _feminine_forms(entry, word)
+    plural = _noun(entry, "M", "p")
+    stem = word[:-1] if word.endswith("ي") and not entry.word.endswith(("يّ",)) and len(word) <= 5 and "ا" in word[1:3] else word
+    for ending in ("ون", "ين", "وا"):
+        if ending != "وا":
+            yield stem + ending, plural
+    dual = _noun(entry, "M", "d")
+    yield word + "ان", dual
+    if stem != word:
+        # قاض for قاضي where the word is indefinite.
+        yield stem, _noun(entry, "M", "s")._replace(ambiguous=True)
+
+
+def _feminine_forms(entry: Entry, stem: str) -> Iterator[tuple[str, Noun]]:
+    single, plural, dual = _noun(entry, "F", "s"), _noun(entry, "F", "p"), _noun(entry, "F", "d")
+    yield stem + "ة", single
+    yield stem + "ات", plural
+    for ending in ("تان", "تين", "تا", "تي"):
+        yield stem + ending, dual
+
+
+class ArabicForms:
+    """What written tokens can be, computed once per spelling."""
+
+    def __init__(self, extra_lexicon: Path | None = None) -> None:
+        entries = (*extra_entries(extra_lexicon, "ar"), *lexicon("ar_words"), *lexicon("ar_persons"))
+        self.functions: dict[str, str] = {}
+        self.hosts: frozenset[str] = frozenset(normal(entry.word) for entry in entries if entry.kind == "human_host")
+        self.pronouns: dict[str, tuple[str, str]] = {}
+        self.nouns: dict[str, Noun] = {}
+        for entry in entries:
+            self._add(entry)
+        self.past, self.imperfect = _verb_tables()
+        self._words: dict[str, Word] = {}
+
+    def _add(self, entry: Entry) -> None:
+        if entry.kind in ("pronoun", "relative", "demonstrative"):
+            self.pronouns.setdefault(normal(entry.word), (entry.kind, entry.gender + ("P" if entry.number == "p" else "")))
+        elif entry.kind in ("preposition", "clause", "verb_particle", "adverb", "you"):
+            self.functions.setdefault(normal(entry.word), entry.kind)
+        elif entry.kind != "human_host":
+            for form, noun in _inflected(entry):
+                self._put(form, noun, entry)
+
+    def _put(self, form: str, noun: Noun, entry: Entry) -> None:
+        known = self.nouns.get(form)
+        # An entry's own form wins over a form made by rule, and a person noun over a role's homograph.
+        if known is None or (normal(entry.word) == form and normal(known.lemma) != form):
+            self.nouns[form] = noun
+        other = plain_alef(form)
+        # آلام without its madda would be "the mother".
+        if other != form and not other.startswith("ال") and other not in self.nouns:
+            self.nouns[other] = noun
+
+    def word(self, token: str) -> Word:
+        """What a token as matched by TOKEN can be."""
+        found = self._words.get(token)
+        if found is None:
+            if len(self._words) >= _KEEP_FORMS:
+                self._words.clear()
+            found = self._words[token] = self._build(normal(token))
+        return found
+
+    def _build(self, text: str) -> Word:
+        blank = Word(text, None, None, False, False, False, "", "", "")
+        if not text or not "\u0620" <= text[0] <= "\u06d3":
+            return blank._replace(function="latin")
+        for prefix in ("", "و", "ف"):
+            rest = text[len(prefix) :]
+            if not text.startswith(prefix) or not rest:
+                continue
+            if rest not in self.pronouns and rest[:1] in ("ب", "ل", "ك") and rest[1:] in self.pronouns:
+                return blank._replace(function="adverb", conjunction=bool(prefix))
+            if rest in self.pronouns:
+                kind, gender = self.pronouns[rest]
+                return blank._replace(function=kind, host=gender, conjunction=bool(prefix))
+            if rest in self.functions and (not prefix or len(rest) > 1):
+                return blank._replace(function=self.functions[rest], conjunction=bool(prefix))
+        particle = self._particle(text, blank)
+        if particle is not None:
+            return particle
+        noun = self._as_noun(text, blank)
+        verb, conjunction, pronoun = self._as_verb(text)
+        if noun is None and verb is not None and verb.noun_with_pronoun and pronoun in ("F", "M", "MP"):
+            noun = self._unknown(text, blank)
+            return noun._replace(verb=verb._replace(homograph=True))
+        if noun is not None:
+            if verb is not None and not noun.article and not noun.preposition:
+                return noun._replace(verb=verb)
+            return noun
+        if verb is not None:
+            return blank._replace(verb=verb, conjunction=conjunction, pronoun=pronoun, host="verb" if pronoun else "")
+        return self._unknown(text, blank)
+
+    def _particle(self, text: str, blank: Word) -> Word | None:
+        """A particle or preposition with an attached pronoun: انها, لكنه, عليها, لها."""
+        for prefix in ("", "و", "ف"):
+            rest = text[len(prefix) :]
+            if not text.startswith(prefix):
+                continue
+            for pronoun, person in PRONOUNS.items():
+                if rest.endswith(pronoun) and rest[: -len(pronoun)] in _PRONOUN_PARTICLES:
+                    return blank._replace(function="particle", conjunction=bool(prefix), pronoun=person, host="")
+        return None
+
+    def _as_noun(self, text: str, blank: Word) -> Word | None:
+        for stem, conjunction, preposition, article, pronoun in stems(text):
+            noun, host = self.nouns.get(stem), stem
+            if pronoun and stem.endswith("ت") and stem[:-1] + "ة" in self.nouns:
+                host = stem[:-1] + "ة"
+                noun = self.nouns[host]
+            if noun is None and pronoun and stem.endswith("ا") and len(stem) > 3:
+                continue
+            if noun is None:
+                continue
+            if not _plausible(stem, noun, conjunction, preposition, article, pronoun):
+                continue
+            return Word(text, noun, None, conjunction, preposition, article, PRONOUNS.get(pronoun, ""), host if pronoun else "", "")
+        if text.endswith("ه"):
+            # People write ه for ة at the end of a word.
+            variant = self._as_noun(text[:-1] + "ة", blank)
+            if variant is not None and variant.noun is not None and variant.noun.gender == "F":
+                return variant._replace(text=text, noun=variant.noun._replace(ambiguous=variant.noun.kind != "person"))
+        return None
+
+    def _as_verb(self, text: str) -> tuple[Verb | None, bool, str]:
+        for letters, conjunction in VERB_PREFIXES:
+            if not text.startswith(letters):
+                continue
+            rest = text[len(letters) :]
+            for pronoun in ("", *PRONOUNS):
+                if pronoun and not (rest.endswith(pronoun) and len(rest) - len(pronoun) >= 3):
+                    continue
+                core = rest[: -len(pronoun)] if pronoun else rest
+                verb = None if letters.endswith(("س", "ل", "أ")) else self.past.get(core)
+                # فيلم is a film, not "so he gathers".
+                present = None if letters == "ف" and len(core) < 4 else _imperfect(core, self.imperfect)
+                if verb is None:
+                    verb = present
+                elif present is not None and present.gender == "F" and verb.gender == "M" and core not in _LEARNED:
+                    verb = present._replace(gender="?")
+                if verb is not None:
+                    return verb, conjunction, PRONOUNS.get(pronoun, "")
+        return None, False, ""
+
+    def _unknown(self, text: str, blank: Word) -> Word:
+        """A word of no lexicon: its ending tells the gender it agrees in, its clitics who is meant."""
+        rest, conjunction = text, False
+        preposition = False
+        for prefix, prep in (("وال", False), ("فال", False), ("بال", True), ("كال", True), ("لل", True), ("وبال", True), ("ولل", True), ("ال", False)):
+            if text.startswith(prefix) and len(text) - len(prefix) >= 3:
+                rest = text[len(prefix) :]
+                return blank._replace(noun=_guessed_noun(rest), article=True, preposition=prep, conjunction=prefix[0] in "وف")
+        for pronoun, person in PRONOUNS.items():
+            if person in ("1", "2") or not rest.endswith(pronoun) or len(rest) - len(pronoun) < 3:
+                continue
+            stem = rest[: -len(pronoun)]
+            for letters in ("", "و", "ب", "ل", "ك", "ف", "وب", "ول"):
+                core = stem[len(letters) :]
+                whole = core[:-1] + "ة" if core.endswith("ت") else core
+                if stem.startswith(letters) and (whole in self.hosts or core in self.hosts):
+                    host = whole if whole in self.hosts else core
+                    return blank._replace(noun=_guessed_noun(host), pronoun=person, host=host, preposition=letters[-1:] in ("ب", "ل", "ك"))
+            if pronoun != "ه" or len(stem) >= 4:
+                return blank._replace(noun=_guessed_noun(stem[:-1] + "ة" if stem.endswith("ت") else stem), pronoun=person, host=stem)
+        if rest.endswith("ت") and not rest.endswith("ات") and len(rest) >= 4:
+            core = rest[1:] if rest[0] in "وف" and len(rest) > 4 else rest
+            return blank._replace(verb=Verb("F", False, True, False, True), conjunction=core != rest)
+        return blank._replace(noun=_guessed_noun(rest), conjunction=conjunction, preposition=preposition)
+
+
+# "He learned" rather than "she knows" where a sentence begins with it.
+_LEARNED = frozenset(
+    "تحدث تخرج تزوج تعلم تمكن تناول توقف تعرف تطور تسبب تدرب تبرع تولي تلقي تخلي تبني تمني توفي تقاعد تاثر ترعرع تطوع تعاون تنافس تراجع تسلم".split()
+)
+
+_PRONOUN_PARTICLES = frozenset(
+    "ان لان لكن كان وكان بان فان ليت لعل ل ب من عن علي الي في مع بين عند لدي حول ضد منذ خلال بعد قبل امام خلف وراء فوق تحت نحو دون بدون داخل خارج جانب بجانب بجوار لاجل مثل غير سوي كل جميع بعض احد احدي كلا عل ال لد فيم رغم حين وحد عبر اثر قرب ايا انما وسط ضمن تجاه بسبب".split()
+)
+
+_SHORT = frozenset(("ام", "اب", "اخ", "عم", "خال", "جد", "ست", "مرا", "ملك", "ابن", "رجل", "بنت", "اخت", "حر"))
+
+
+def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, article: bool, pronoun: str) -> bool:
+    """Whether a short word with clitics is meant: كم and بعد are no "like a mother" and "with a grandfather"."""
+    if stem in ("ام", "اب", "اخ"):
+        return not preposition and not (stem == "اب" and not pronoun)
+    if stem in ("عم", "خال", "جد"):
+        return article or (pronoun in ("ه", "ها", "هم", "ي") and not preposition)
+    if len(stem) <= 3 and (preposition and not article) and noun.kind not in ("person", "kin", "thing_m", "thing_f"):
+        return False
+    return not (len(stem) <= 2 and (preposition or pronoun))
+
+
+def _guessed_noun(stem: str) -> Noun:
+    gender, number = "-", "-"
+    if stem.endswith("ة"):
+        gender, number = "F", "s"
+    elif stem.endswith("ات"):
+        gender, number = "F", "p"
+    return Noun("guess", gender, number, False, False, stem)
+
+
+def _verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
+    past: dict[str, Verb] = {}
+    imperfect: dict[str, tuple[bool, str]] = {}
+    for entry in lexicon("ar_verbs"):
+        word, human, homograph = normal(entry.word), entry.gender == "N", "homograph" in entry.note
+        word = plain_alef(word)
+        if entry.kind == "imperfect":
+            imperfect[word] = (human, entry.note)
+            continue
+        stem = word[:-1] if entry.kind == "past_defective" else word
+        forms = (
+            (word, "M", False, homograph),
+            (stem + "ت", "F", False, False),
+            (stem + "تا", "F", True, False),
+            (stem + "وا", "M", True, False),
+            (stem + "و", "M", True, True),
+        )
+        for form, gender, plural, same in forms:
+            past.setdefault(form, Verb(gender, plural, True, human, same, form.endswith("ت") and "noun with" in entry.note))
+        if len(word) > 2 and word.endswith("ي") and entry.kind == "past_defective":
+            past.setdefault(word[:-1] + "ا", Verb("M", False, True, human, True))
+        if entry.kind == "past" and len(word) >= 4:
+            past.setdefault(word + "ن", Verb("FP", True, True, human, True))
+    return past, imperfect
+
+
+def _imperfect(core: str, table: dict[str, tuple[bool, str]]) -> Verb | None:
+    """ي and ت before a stem, with the endings of the plural and the dual."""
+    if len(core) < 3 or core[0] not in "يت":
+        return None
+    rest = core[1:]
+    gender = "M" if core[0] == "ي" else "F"
+    known = table.get(rest)
+    if known is not None:
+        return Verb(gender, False, False, known[0], core[0] in known[1])
+    for ending, plural_gender in (("ون", "M"), ("وا", "M"), ("ان", gender), ("ين", "2")):
+        if rest.endswith(ending):
+            stem = rest[: -len(ending)]
+            known = table.get(stem) or table.get(stem + "ي") or table.get(stem + "و")
+            if known is not None and len(stem) >= 2:
+                # "You (plural) do" begins with ت; only ي is the third person here.
+                who = plural_gender if core[0] == "ي" or ending == "ان" else "2"
+                return Verb(who, True, False, known[0], False)
+    if rest.endswith("ن") and core[0] == "ي":
+        known = table.get(rest[:-1])
+        if known is not None and len(rest) >= 3:
+            return Verb("FP", True, False, known[0], False)
+    return None

@@ -35,6 +35,8 @@ class Verb(NamedTuple):
     """The subject is a person or an institution as a rule."""
     homograph: bool
     """The same letters are a common noun."""
+    thing: bool = False
+    """The subject is a thing as a rule (تشمل, تتكون)."""
     noun_with_pronoun: bool = False
     """With an attached pronoun the same letters are a noun in ة: رحلته, "his journey" rather than "she transferred him"."""
 
@@ -242,29 +244,45 @@ class ArabicForms:
 
     def _unknown(self, text: str, blank: Word) -> Word:
         """A word of no lexicon: its ending tells the gender it agrees in, its clitics who is meant."""
-        rest, conjunction = text, False
-        preposition = False
-        for prefix, prep in (("وال", False), ("فال", False), ("بال", True), ("كال", True), ("لل", True), ("وبال", True), ("ولل", True), ("ال", False)):
+        for prefix, preposition in _ARTICLES:
             if text.startswith(prefix) and len(text) - len(prefix) >= 3:
-                rest = text[len(prefix) :]
-                return blank._replace(noun=_guessed_noun(rest), article=True, preposition=prep, conjunction=prefix[0] in "وف")
-        for pronoun, person in PRONOUNS.items():
-            if person in ("1", "2") or not rest.endswith(pronoun) or len(rest) - len(pronoun) < 3:
-                continue
-            stem = rest[: -len(pronoun)]
-            for letters in ("", "و", "ب", "ل", "ك", "ف", "وب", "ول"):
-                core = stem[len(letters) :]
-                whole = core[:-1] + "ة" if core.endswith("ت") else core
-                if stem.startswith(letters) and (whole in self.hosts or core in self.hosts):
-                    host = whole if whole in self.hosts else core
-                    return blank._replace(noun=_guessed_noun(host), pronoun=person, host=host, preposition=letters[-1:] in ("ب", "ل", "ك"))
-            if pronoun != "ه" or len(stem) >= 4:
-                return blank._replace(noun=_guessed_noun(stem[:-1] + "ة" if stem.endswith("ت") else stem), pronoun=person, host=stem)
-        if rest.endswith("ت") and not rest.endswith("ات") and len(rest) >= 4:
-            core = rest[1:] if rest[0] in "وف" and len(rest) > 4 else rest
-            return blank._replace(verb=Verb("F", False, True, False, True), conjunction=core != rest)
+                return blank._replace(noun=_guessed_noun(text[len(prefix) :]), article=True, preposition=preposition, conjunction=prefix[0] in "وف")
+        hosted = self._unknown_host(text, blank)
+        if hosted is not None:
+            return hosted
+        rest = text
+        if text.endswith("ت") and not text.endswith("ات") and len(text) >= 4:
+            rest = text[1:] if text[0] in "وف" and len(text) > 4 else text
+            return blank._replace(verb=Verb("F", False, True, False, True), conjunction=rest != text)
+        # The nouns in ة that begin with these letters are in the lexicon: on any other word they are clitics.
+        conjunction = preposition = False
+        if rest.endswith(("ة", "ات")):
+            if rest[0] in "وف" and len(rest) > 4:
+                rest, conjunction = rest[1:], True
+            if rest[0] in "بلك" and len(rest) > 4:
+                rest, preposition = rest[1:], True
         return blank._replace(noun=_guessed_noun(rest), conjunction=conjunction, preposition=preposition)
 
+    def _unknown_host(self, text: str, blank: Word) -> Word | None:
+        """A noun of no lexicon with an attached pronoun."""
+        for pronoun, person in PRONOUNS.items():
+            stem = text.removesuffix(pronoun)
+            if person in ("1", "2") or stem == text or len(stem) < 3:
+                continue
+            for letters in ("", "و", "ب", "ل", "ك", "ف", "وب", "ول"):
+                core = stem.removeprefix(letters)
+                if letters and core == stem:
+                    continue
+                whole = core[:-1] + "ة" if core.endswith("ت") else core
+                host = whole if whole in self.hosts else core
+                if host in self.hosts:
+                    return blank._replace(noun=_guessed_noun(host), pronoun=person, host=host, preposition=letters[-1:] in ("ب", "ل", "ك"))
+            if pronoun != "ه" or len(stem) >= 4 or stem.endswith("ت"):
+                return blank._replace(noun=_guessed_noun(stem[:-1] + "ة" if stem.endswith("ت") else stem), pronoun=person, host=stem)
+        return None
+
+
+_ARTICLES = (("وال", False), ("فال", False), ("بال", True), ("كال", True), ("لل", True), ("وبال", True), ("ولل", True), ("ال", False))
 
 # "He learned" rather than "she knows" where a sentence begins with it.
 _LEARNED = frozenset(
@@ -291,7 +309,7 @@ def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, arti
 
 def _guessed_noun(stem: str) -> Noun:
     gender, number = "-", "-"
-    if stem.endswith("ة"):
+    if stem.endswith(("ة", "اء", "يا")) and len(stem) > 3:
         gender, number = "F", "s"
     elif stem.endswith("ات"):
         gender, number = "F", "p"
@@ -304,6 +322,7 @@ def _verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
     for entry in lexicon("ar_verbs"):
         word, human, homograph = normal(entry.word), entry.gender == "N", "homograph" in entry.note
         word = plain_alef(word)
+        thing = "subject is a thing" in entry.note
         if entry.kind == "imperfect":
             imperfect[word] = (human, entry.note)
             continue
@@ -313,10 +332,9 @@ def _verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
             (stem + "ت", "F", False, False),
             (stem + "تا", "F", True, False),
             (stem + "وا", "M", True, False),
-            (stem + "و", "M", True, True),
         )
         for form, gender, plural, same in forms:
-            past.setdefault(form, Verb(gender, plural, True, human, same, form.endswith("ت") and "noun with" in entry.note))
+            past.setdefault(form, Verb(gender, plural, True, human, same, thing, form.endswith("ت") and "noun with" in entry.note))
         if len(word) > 2 and word.endswith("ي") and entry.kind == "past_defective":
             past.setdefault(word[:-1] + "ا", Verb("M", False, True, human, True))
         if entry.kind == "past" and len(word) >= 4:
@@ -328,21 +346,20 @@ def _imperfect(core: str, table: dict[str, tuple[bool, str]]) -> Verb | None:
     """ي and ت before a stem, with the endings of the plural and the dual."""
     if len(core) < 3 or core[0] not in "يت":
         return None
-    rest = core[1:]
-    gender = "M" if core[0] == "ي" else "F"
+    rest, third_masculine = core[1:], core[0] == "ي"
+    gender = "M" if third_masculine else "F"
     known = table.get(rest)
     if known is not None:
-        return Verb(gender, False, False, known[0], core[0] in known[1])
+        human, note = known
+        return Verb(gender, False, False, human, core[0] in note.partition(";")[0], "subject is a thing" in note)
     for ending, plural_gender in (("ون", "M"), ("وا", "M"), ("ان", gender), ("ين", "2")):
-        if rest.endswith(ending):
-            stem = rest[: -len(ending)]
-            known = table.get(stem) or table.get(stem + "ي") or table.get(stem + "و")
-            if known is not None and len(stem) >= 2:
-                # "You (plural) do" begins with ت; only ي is the third person here.
-                who = plural_gender if core[0] == "ي" or ending == "ان" else "2"
-                return Verb(who, True, False, known[0], False)
-    if rest.endswith("ن") and core[0] == "ي":
-        known = table.get(rest[:-1])
-        if known is not None and len(rest) >= 3:
-            return Verb("FP", True, False, known[0], False)
+        stem = rest.removesuffix(ending)
+        if stem == rest or len(stem) < 2:
+            continue
+        known = table.get(stem) or table.get(stem + "ي") or table.get(stem + "و")
+        if known is not None:
+            # "You (plural) do" begins with ت; only ي is the third person here.
+            return Verb(plural_gender if third_masculine or ending == "ان" else "2", True, False, known[0], False)
+    if rest.endswith("ن") and third_masculine and len(rest) >= 3 and rest[:-1] in table:
+        return Verb("FP", True, False, table[rest[:-1]][0], False)
     return None

@@ -35,6 +35,14 @@ def lexicon(name: str) -> tuple[Entry, ...]:
     return tuple(entry for _, entry in _read(FOLDER / f"{name}.tsv", ("-",)))
 
 
+def words_of(name: str, kind: str) -> frozenset[str]:
+    """The words of one kind in the built-in file `name`: a closed list that a rule looks at. Raises KeyError where there is none."""
+    found = frozenset(entry.word for entry in lexicon(name) if entry.kind == kind)
+    if not found:
+        raise KeyError(f"no word of kind {kind!r} in {name}.tsv")
+    return found
+
+
 def extra_entries(path: Path | None, language: str) -> tuple[Entry, ...]:
     """The entries of a user's file that are for `language`. Raises InputError naming file, line and column for what cannot be used."""
     if path is None:

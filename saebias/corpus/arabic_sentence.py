@@ -1,0 +1,207 @@
+"""What stands where in an Arabic caption: clauses, and the persons and things that a verb or a pronoun may agree with."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+from typing import NamedTuple
+
+from saebias.corpus.arabic_forms import PERSON_KINDS, Noun, Verb, Word
+from saebias.corpus.labels import Evidence
+
+_SENTENCE_END = frozenset(".!?؟؛;:\n\"“”«»(")
+_CLAUSE_END = frozenset("،,)-–—…")
+_FEMININE_THINGS = frozenset(("thing_f", "thing_plural", "institution", "animal_plural"))
+COPULAS = frozenset(["كان", "كانت", "يكون", "تكون", "اصبح", "اصبحت", "يصبح", "تصبح", "ليس", "ليست", "ظل", "ظلت", "صار", "صارت", "بات", "باتت"])
+
+# أشجار, نوافذ, شوارع, تقاليد, تفاصيل, رسائل, جبال-like shapes of four letters are left out: too many singulars have them.
+_BROKEN_PLURAL = re.compile(r"ا[^ا][^ا]ا[^اةي]|[تمف][^اوي]ا[^اي]ي[^اةي]|[مفشجحتنع][واسصتدعجنبطقرحخ]ا[^اوي][^اةي]|[^ا][^ا]ائ[^اةي]")
+
+
+class Mention(NamedTuple):
+    """A person or a thing that a verb or a pronoun may agree with."""
+
+    place: int
+    """Its word; -1 for a person who is not named ("she obtained a prize")."""
+    person: bool
+    gender: str
+    """F, M or N for persons; for things F where agreement with them is feminine, - otherwise."""
+    evidence: Evidence | None
+    plural: bool = False
+
+
+class Subject(NamedTuple):
+    """What a verb agrees with: kind is person, thing, neutral (شخص and the like) or unsure."""
+
+    kind: str
+    mention: Mention | None = None
+
+
+THING = Subject("thing")
+UNSURE = Subject("unsure")
+UNNAMED = Subject("person")
+
+
+def feminine_thing(word: Word) -> bool:
+    """Whether a noun that is no person asks for feminine agreement."""
+    noun = word.noun
+    assert noun is not None
+    if noun.gender == "F" or noun.kind in _FEMININE_THINGS or noun.lemma.endswith("ة"):
+        return True
+    return noun.kind == "guess" and _BROKEN_PLURAL.fullmatch(noun.lemma) is not None
+
+
+class Sentence:
+    """The words of a caption with what was found so far."""
+
+    def __init__(self, text: str, matches: list[Match[str]], words: list[Word]) -> None:
+        self.text = text
+        self.matches = matches
+        self.words = words
+        self.mentions: list[Mention] = []
+        self.at: dict[int, Mention] = {}
+        self.verbs: set[int] = set()
+        self.starts, self.clauses = self._boundaries()
+
+    def _boundaries(self) -> tuple[set[int], set[int]]:
+        """The words that begin a sentence, and those that begin a clause (a sentence, or what follows a comma or a bracket)."""
+        sentences, clauses = {0}, {0}
+        for place in range(1, len(self.words)):
+            between = self.text[self.matches[place - 1].end() : self.matches[place].start()]
+            if between == " ":
+                continue
+            if not _SENTENCE_END.isdisjoint(between):
+                sentences.add(place)
+                clauses.add(place)
+            elif not _CLAUSE_END.isdisjoint(between):
+                clauses.add(place)
+        return sentences, clauses
+
+    def before(self, place: int) -> Word | None:
+        """The word before in the same sentence."""
+        return self.words[place - 1] if place > 0 and place not in self.starts else None
+
+    def after(self, place: int) -> Word | None:
+        """The word after in the same sentence."""
+        return self.words[place + 1] if place + 1 < len(self.words) and place + 1 not in self.starts else None
+
+    def add(self, mention: Mention) -> None:
+        """Remember a person or thing."""
+        self.mentions.append(mention)
+        if mention.place >= 0:
+            self.at[mention.place] = mention
+
+    def evidence(self, place: int, rule: str, gender: str, explicit: bool, ambiguous: bool, of: Evidence | None) -> Evidence:
+        """Evidence at a word, bound to the mention `of`, or to a person without a name."""
+        match = self.matches[place]
+        name, start = ("", -1) if of is None else (of.surface, of.start)
+        return Evidence(match[0], match.start(), match.end(), rule, gender, name, start, explicit, ambiguous)
+
+    def own_evidence(self, place: int, rule: str, noun: Noun) -> Evidence:
+        """Evidence of a noun that is itself the mention."""
+        match = self.matches[place]
+        return Evidence(match[0], match.start(), match.end(), rule, noun.gender, match[0], match.start(), noun.explicit, noun.ambiguous)
+
+    def previous_mention(self, place: int) -> Mention | None:
+        """The noun directly before a word, looking through other adjectives."""
+        back = place - 1
+        while back >= 0 and back + 1 not in self.starts:
+            found = self.at.get(back)
+            if found is not None:
+                return found
+            noun = self.words[back].noun
+            if noun is None or noun.kind not in ("state", "adjective") or back in self.verbs:
+                return None
+            back -= 1
+        return None
+
+    def governed(self, place: int) -> bool:
+        """Whether a noun belongs to a prepositional phrase: it or a noun it is chained to follows a preposition."""
+        while True:
+            word = self.words[place]
+            if word.preposition:
+                return True
+            if place in self.starts or word.conjunction:
+                return False
+            before = self.words[place - 1]
+            if before.function == "preposition":
+                return True
+            if before.function or before.noun is None or place - 1 in self.verbs or before.pronoun:
+                return False
+            place -= 1
+
+    def noun_before(self, place: int, gender: str, plural: bool) -> Mention | None:
+        """The noun that a verb right after it agrees with, through adjectives, adverbs and prepositional phrases."""
+        back = place - 1
+        while back >= max(0, place - 6) and back + 1 not in self.starts:
+            word = self.words[back]
+            if word.function in ("clause", "relative"):
+                return None
+            if back in self.verbs:
+                if word.text not in COPULAS:
+                    return None
+            elif self._may_lead(back, gender, plural):
+                return self.at[back]
+            back -= 1
+        return None
+
+    def _may_lead(self, place: int, gender: str, plural: bool) -> bool:
+        found = self.at.get(place)
+        if found is None or self.governed(place):
+            return False
+        if found.person:
+            return found.gender in (gender, "N") and (plural or not found.plural)
+        return found.gender == gender or (gender == "M" and found.gender == "-" and self.words[place].article)
+
+    def subject_ahead(self, place: int, verb: Verb, gender: str) -> Subject | None:
+        """The noun right after a verb, where it can be the subject."""
+        ahead = place + 1
+        while ahead < len(self.words) and self.words[ahead].function in ("adverb", "verb_particle"):
+            ahead += 1
+        if ahead >= len(self.words) or not self.starts.isdisjoint(range(place + 1, ahead + 1)):
+            return None
+        word = self.words[ahead]
+        if word.function == "demonstrative" and gender == "F" and not word.conjunction:
+            named = self.after(ahead)
+            return None if named is None or (named.noun is not None and named.noun.kind in PERSON_KINDS) else THING
+        if word.function == "latin":
+            return UNNAMED
+        if word.noun is None or word.preposition or word.function or (word.conjunction and not verb.human):
+            return None
+        if word.noun.kind in PERSON_KINDS:
+            return self._person_ahead(ahead, word.noun, verb, gender)
+        return self._thing_ahead(word, word.noun, verb, gender)
+
+    def _person_ahead(self, ahead: int, noun: Noun, verb: Verb, gender: str) -> Subject | None:
+        if noun.kind in ("state", "adjective"):
+            return None
+        mention = Mention(ahead, True, noun.gender, self.own_evidence(ahead, noun.kind, noun))
+        if noun.kind == "name":
+            return Subject("person", mention)
+        if noun.gender == "N":
+            return Subject("neutral", mention) if not verb.human or noun.number == "s" else None
+        return Subject("person", mention) if noun.gender == gender else None
+
+    def _thing_ahead(self, word: Word, noun: Noun, verb: Verb, gender: str) -> Subject | None:
+        feminine = feminine_thing(word)
+        if gender == "F" and feminine:
+            if noun.kind in ("institution", "animal_plural", "animal") or not verb.human:
+                return THING
+            # "She carries a bag" in a caption; "the doors opened" and "a factory opened" elsewhere.
+            return UNNAMED if not verb.past and not word.article else UNSURE
+        if gender == "F" and noun.kind == "guess" and not word.article:
+            return UNNAMED
+        if gender == "M" and not feminine and not verb.human:
+            if noun.kind != "guess":
+                return THING
+            return UNSURE if word.article else None
+        return None
+
+    def subject_behind(self, verb: Verb, gender: str) -> Subject:
+        """Nothing next to the verb agrees: the nearest one named before does, or a person who goes without a name."""
+        for mention in reversed(self.mentions):
+            if mention.person and mention.gender == gender:
+                return Subject("person", mention)
+            if not mention.person and mention.gender == gender == "F" and not verb.human and not self.governed(mention.place):
+                return THING
+        return UNNAMED

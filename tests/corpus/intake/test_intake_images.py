@@ -53,6 +53,17 @@ def test_a_header_says_what_pillow_says(picture, tmp_path, name, mode, options, 
     assert check.reason is None
 
 
+def test_a_jpeg_with_its_tables_before_its_frame_is_read(picture, tmp_path):
+    path = picture(tmp_path / "a.jpg", size=(300, 200))
+    data = path.read_bytes()
+    frame, tables = data.index(b"\xff\xc0"), data.index(b"\xff\xc4")
+    scan = data.index(b"\xff\xda")
+    assert frame < tables < scan
+    path.write_bytes(data[:frame] + data[tables:scan] + data[frame:tables] + data[scan:])
+    check = only(path, full_decode=True)
+    assert (check.ok, check.width, check.height) == (True, 300, 200)
+
+
 def test_a_bitmap_from_the_top_has_a_positive_height(picture, tmp_path):
     path = picture(tmp_path / "a.bmp", size=(5, 7))
     data = bytearray(path.read_bytes())

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from saebias.errors import InputError
-from saebias.stats.checks import cluster_index, finite
+from saebias.stats.checks import finite
 from saebias.stats.effects import permutation_p
+from saebias.stats.heterogeneity import group_means, spread_of_groups
 from saebias.stats.resampling import bootstrap_counts, cluster_sums, interval_of_draws
 from saebias.steering.arms import ArmLabel
-from saebias.steering.outcomes import Cells, ClosedSet, Images, clear_shares, context_means, defined_mean, spread_variance
+from saebias.steering.outcomes import ClosedSet, Images, clear_metrics, contexts_with_noise, spread_and_default
 
 AMBIGUOUS_METRICS = ("stereotype_spread", "masculine_default", "ambiguous_neutral")
 CLEAR_METRICS = ("clear_accuracy", "clear_wrong", "clear_neutral", "clear_harm")
@@ -67,123 +68,110 @@ class RandomSetRow:
 
 @dataclass(frozen=True)
 class Draws:
-    """A metric of A arms: values, their bootstrap draws, and what they rest on."""
+    """A metric of A arms: values, their bootstrap draws, and what they rest on. `interval_A2` stands where the draws' percentiles are not the interval."""
 
     value_A: np.ndarray
     draw_AR: np.ndarray
     n_images: int
     n_clusters: int
     note: str = ""
+    interval_A2: np.ndarray | None = None
+
+
+def closed_set_values(images: Images, arms: Sequence[ClosedSet], baseline: ClosedSet) -> dict[str, np.ndarray]:
+    """Every metric of both axes for A arms on the same images, without intervals (for random sets): values [A] per metric name.
+
+    stereotype_spread S = SD over contexts of P(F | F or M), corrected for sampling of images; masculine_default D = 1/2 - its mean over contexts;
+    clear_accuracy, clear_wrong, clear_neutral; clear_harm = rise of wrong + neutral over the baseline arm. Metrics whose images are missing are left out.
+    """
+    metrics: dict[str, np.ndarray] = {}
+    if images.ambiguous_N.any():
+        kept_N = contexts_with_noise(images)
+        spread_A, default_A, _ = spread_and_default(images.where(kept_N), np.stack([arm.share_female[kept_N] for arm in arms]))
+        metrics |= {"stereotype_spread": spread_A, "masculine_default": default_A}
+        if all(arm.neutral is not None for arm in arms):
+            metrics["ambiguous_neutral"] = np.array([arm.joint[2][images.ambiguous_N].mean() for arm in arms])
+    if not images.ambiguous_N.all():
+        per_arm = [clear_metrics(images, arm, baseline) for arm in arms]
+        metrics |= {metric: np.array([values[metric].mean() for values in per_arm]) for metric in per_arm[0]}
+    return metrics
 
 
 def closed_set_draws(images: Images, arms: Sequence[ClosedSet], baseline: ClosedSet, *, seed: int, n_draws: int = 2000) -> dict[str, Draws]:
-    """Every metric of both axes for A arms on the same images, with draws: what is left on ambiguous images, harm on clear ones.
-
-    stereotype_spread S = SD over contexts of P(F | F or M), corrected for sampling of images; masculine_default D = 1/2 - its mean over contexts;
-    clear_harm = rise of wrong + neutral over the baseline arm. Metrics whose images are missing are left out.
-    """
-    cluster_N, n_clusters = cluster_index(images.cluster_N)
-    counts_RG = bootstrap_counts(images.cluster_N, n_draws, seed) if n_clusters > 1 else np.zeros((0, n_clusters))
+    """The metrics of `closed_set_values` with bootstrap draws over image clusters, the same draws for every arm."""
     metrics: dict[str, Draws] = {}
-    if images.ambiguous_N.any():
-        metrics |= _ambiguous_draws(images, cluster_N, arms, counts_RG)
-    if not images.ambiguous_N.all():
-        metrics |= _clear_draws(images, arms, baseline, counts_RG)
-    return metrics
-
-
-def _ambiguous_draws(images: Images, cluster_N: np.ndarray, arms: Sequence[ClosedSet], counts_RG: np.ndarray) -> dict[str, Draws]:
-    kept_N = images.ambiguous_N
-    cells = Cells.of(images.where(kept_N), cluster_N[kept_N])
-    sums_AC = cells.sums(np.stack([arm.share_female[kept_N] for arm in arms]))
-    n_images, n_clusters = int(kept_N.sum()), len(np.unique(cluster_N[kept_N]))
-    weight_RC = np.concatenate([np.ones((1, len(cells.count_C))), counts_RG[:, cells.cluster_C]])
-    variances = [spread_variance(cells, sums_C, weight_RC) for sums_C in sums_AC]
-    # A draw has sampling noise on top of the noise that the data already have, so the data's own noise is taken off once more.
-    root_AR = np.stack([_root(np.append(corrected_R[:1], corrected_R[1:] - noise_R[0])) for corrected_R, noise_R in variances])
-    default_AR = 0.5 - np.stack([defined_mean(context_means(cells, sums_C, weight_RC)) for sums_C in sums_AC])
-    metrics = {
-        "stereotype_spread": Draws(root_AR[:, 0], root_AR[:, 1:], n_images, n_clusters, _borrowed_note(cells)),
-        "masculine_default": Draws(default_AR[:, 0], default_AR[:, 1:], n_images, n_clusters),
-    }
-    if all(arm.neutral is not None for arm in arms):
-        metrics["ambiguous_neutral"] = mean_draws(images, [arm.joint[2] for arm in arms], counts_RG, kept_N)
-    return metrics
-
-
-def _root(variance: np.ndarray) -> np.ndarray:
-    """Standard deviation of a corrected variance; one at or below 0 is no spread. NaN stays NaN."""
-    return np.sqrt(np.where(variance < 0, 0.0, variance))
-
-
-def _borrowed_note(cells: Cells) -> str:
-    lone = int((cells.is_context_CO.sum(axis=0) < 2).sum())
-    if lone == cells.is_context_CO.shape[1]:
-        return "each context has one cluster, so sampling noise cannot be told from spread"
-    return f"{lone} contexts have one cluster; their sampling noise is taken to be that of the others" if lone else ""
-
-
-def _clear_draws(images: Images, arms: Sequence[ClosedSet], baseline: ClosedSet, counts_RG: np.ndarray) -> dict[str, Draws]:
-    clear_N = ~images.ambiguous_N
-    shares = [clear_shares(images, arm) for arm in arms]
-    before = clear_shares(images, baseline)
-    has_neutral = all(closed.neutral is not None for closed in (*arms, baseline))
-    harm = [(after["wrong"] + after["neutral"]) - (before["wrong"] + before["neutral"]) for after in shares]
-    columns = {
-        "clear_accuracy": [share["right"] for share in shares],
-        "clear_wrong": [share["wrong"] for share in shares],
-        "clear_harm": harm,
-    }
-    if has_neutral:
-        columns["clear_neutral"] = [share["neutral"] for share in shares]
-
-    def spread_out(values: np.ndarray) -> np.ndarray:
-        full_N = np.zeros(len(clear_N))
-        full_N[clear_N] = values
-        return full_N
-
-    note = "" if has_neutral else NO_NEUTRAL
-    return {
-        metric: mean_draws(images, [spread_out(values) for values in per_arm], counts_RG, clear_N, note if metric == "clear_harm" else "")
-        for metric, per_arm in columns.items()
-    }
-
-
-def mean_draws(images: Images, values: Sequence[np.ndarray], counts_RG: np.ndarray, kept_N: np.ndarray, note: str = "") -> Draws:
-    """The mean over the images kept, for A arms; draws come from multiplicities of all images' clusters."""
-    kept = kept_N.astype(float)
-    columns_NA = np.stack([finite(np.where(kept_N, column, 0.0), "a metric") for column in values] + [kept], axis=1)
-    sums_GA = cluster_sums(images.cluster_N, columns_NA * kept[:, None])
-    total_A = sums_GA.sum(axis=0)
-    drawn_RA = counts_RG @ sums_GA
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draw_AR = (drawn_RA[:, :-1] / drawn_RA[:, -1:]).T
-    return Draws(total_A[:-1] / total_A[-1], draw_AR, int(kept_N.sum()), len(np.unique(images.cluster_N[kept_N])), note)
-
-
-def image_mean_draws(images: Images, values: Sequence[np.ndarray], *, seed: int, n_draws: int = 2000) -> Draws:
-    """Mean over all images of any per-image number (KL, cross-entropy rise, caption changed) for A arms, with draws."""
     counts_RG = bootstrap_counts(images.cluster_N, n_draws, seed)
-    return mean_draws(images, values, counts_RG, np.ones(len(images.image_N), dtype=bool))
+    if images.ambiguous_N.any():
+        metrics |= _ambiguous_draws(images, arms, seed, n_draws)
+        if all(arm.neutral is not None for arm in arms):
+            metrics["ambiguous_neutral"] = mean_draws(images, np.stack([arm.joint[2] for arm in arms]), counts_RG, images.ambiguous_N)
+    if not images.ambiguous_N.all():
+        clear_N = ~images.ambiguous_N
+        per_arm = [clear_metrics(images, arm, baseline) for arm in arms]
+        for metric in per_arm[0]:
+            full_AN = np.zeros((len(arms), len(clear_N)))
+            full_AN[:, clear_N] = np.stack([values[metric] for values in per_arm])
+            note = NO_NEUTRAL if metric == "clear_harm" and "clear_neutral" not in per_arm[0] else ""
+            metrics[metric] = mean_draws(images, full_AN, counts_RG, clear_N, note)
+    return metrics
 
 
-def effect_rows(labels: Sequence[ArmLabel], metrics: Mapping[str, Draws], place: Place, *, kind: str = "percentile") -> list[EffectRow]:
-    """One row per arm and metric, with 95 % intervals of the draws."""
+def _ambiguous_draws(images: Images, arms: Sequence[ClosedSet], seed: int, n_draws: int) -> dict[str, Draws]:
+    kept_N = contexts_with_noise(images)
+    kept = images.where(kept_N)
+    share_AN = np.stack([arm.share_female[kept_N] for arm in arms])
+    spread_A, default_A, noise_A = spread_and_default(kept, share_AN)
+    drawn_ROA = group_means(share_AN.T, kept.context_N, kept.cluster_N, n_draws=n_draws, seed=seed).draws_RO
+    # A draw has sampling noise on top of the noise that the data already have: both are taken off. Differences and ratios between arms use these draws.
+    spread_AR = np.sqrt(np.maximum(0.0, drawn_ROA.var(axis=1, ddof=1).T - 2 * noise_A[:, None]))
+    tested = [spread_of_groups(share_N, kept.context_N, kept.cluster_N, seed=seed, n_draws=n_draws, n_permutations=1) for share_N in share_AN]
+    interval_A2 = np.array([(found.low, found.high) for found in tested])
+    left_out = int(images.ambiguous_N.sum() - kept_N.sum())
+    note = f"{left_out} images left out: their contexts have one cluster" if left_out else ""
+    counts = int(kept_N.sum()), len(np.unique(kept.cluster_N))
+    return {
+        "stereotype_spread": Draws(spread_A, spread_AR, *counts, note, interval_A2),
+        "masculine_default": Draws(default_A, 0.5 - drawn_ROA.mean(axis=1).T, *counts, note),
+    }
+
+
+def mean_draws(images: Images, value_AN: np.ndarray, counts_RG: np.ndarray, kept_N: np.ndarray, note: str = "") -> Draws:
+    """The mean over the images kept, for A arms, with draws from the multiplicities of all images' clusters; NaN where a draw has none of them."""
+    kept = kept_N.astype(float)
+    columns_NA = np.concatenate([finite(np.where(kept_N, value_AN, 0.0), "a metric").T, kept[:, None]], axis=1)
+    sums_GA = cluster_sums(images.cluster_N, columns_NA)
+    drawn_RA = counts_RG @ sums_GA
+    count_R1 = drawn_RA[:, -1:]
+    draw_RA = np.divide(drawn_RA[:, :-1], count_R1, out=np.full_like(drawn_RA[:, :-1], np.nan), where=count_R1 > 0)
+    total_A = sums_GA.sum(axis=0)
+    return Draws(total_A[:-1] / total_A[-1], draw_RA.T, int(kept_N.sum()), len(np.unique(images.cluster_N[kept_N])), note)
+
+
+def image_mean_draws(images: Images, value_AN: np.ndarray, *, seed: int, n_draws: int = 2000) -> Draws:
+    """Mean over all images of any per-image number (KL, cross-entropy rise, caption changed) for A arms, with draws."""
+    return mean_draws(images, value_AN, bootstrap_counts(images.cluster_N, n_draws, seed), np.ones(len(images.image_N), dtype=bool))
+
+
+def effect_rows(labels: Sequence[ArmLabel], metrics: Mapping[str, Draws], place: Place) -> list[EffectRow]:
+    """One row per arm and metric, with 95 % intervals."""
     rows = []
     for metric, draws in metrics.items():
         if len(draws.value_A) != len(labels):
             raise InputError(f"{metric} was measured for {len(draws.value_A)} arms, {len(labels)} are named; name each arm once, in order")
-        for label, value, draw_R in zip(labels, draws.value_A, draws.draw_AR, strict=True):
-            low, high, reason = _interval(float(value), draw_R, draws.n_clusters, kind)
+        for number, label in enumerate(labels):
+            value = float(draws.value_A[number])
+            low, high, reason = _interval(draws, number)
             note = "; ".join(part for part in (draws.note, reason) if part)
-            rows.append(_row(label, place, metric, (float(value), low, high), (draws.n_images, draws.n_clusters), note))
+            rows.append(_row(label, place, metric, (value, low, high), (draws.n_images, draws.n_clusters), note))
     return rows
 
 
-def _interval(value: float, draw_R: np.ndarray, n_clusters: int, kind: str) -> tuple[float, float, str]:
-    if n_clusters < 2 or not len(draw_R):
+def _interval(draws: Draws, number: int) -> tuple[float, float, str]:
+    if draws.n_clusters < 2:
         return float("nan"), float("nan"), _FEW_CLUSTERS
-    return interval_of_draws(value, draw_R, kind=kind)
+    if draws.interval_A2 is not None:
+        return float(draws.interval_A2[number, 0]), float(draws.interval_A2[number, 1]), ""
+    return interval_of_draws(float(draws.value_A[number]), draws.draw_AR[number])
 
 
 def _row(
@@ -193,30 +181,29 @@ def _row(
     return EffectRow(*arm, metric, *estimate, p, *counts, note)
 
 
-def against_random_sets(
-    rows: Iterable[EffectRow], target: str, strength: float, sets: Mapping[str, Draws], place: Place, label: ArmLabel
-) -> tuple[list[EffectRow], list[RandomSetRow]]:
+def against_random_sets(rows: Iterable[EffectRow], sets: Mapping[str, np.ndarray], label: ArmLabel, place: Place) -> tuple[list[EffectRow], list[RandomSetRow]]:
     """The rows with permutation p filled in for the arm that the sets control, the pooled row of the sets (arm A6) per metric, and the rows of all sets.
 
-    `sets` are metrics of S matched sets. p = (1 + #{|T_s - med| >= |T - med|}) / (S + 1), for A3 of `target` at `strength` in this place. The A6 row is the
-    median with the central 95 % of the sets.
+    `sets` holds each metric's values over S matched sets, `label` is theirs: p = (1 + #{|T_s - med| >= |T - med|}) / (S + 1) goes to arm A3 of the same
+    target and strength in this place. The A6 row is the median with the central 95 % of the sets.
     """
     filled = []
     for row in rows:
-        controlled = row.arm == "A3" and row.target == target and row.strength == strength and row.metric in sets
+        controlled = (row.arm, row.target, row.strength) == ("A3", label.target, label.strength) and row.metric in sets
         in_place = (row.layer, row.language, row.split) == (place.layer, place.language, place.split)
         if controlled and in_place and not np.isnan(row.value):
-            row = replace(row, p=permutation_p(row.value, sets[row.metric].value_A))
-        filled.append(row)
+            filled.append(replace(row, p=permutation_p(row.value, sets[row.metric])))
+            counts = row.n_images, row.n_clusters
+            low, middle, high = np.quantile(finite(sets[row.metric], row.metric), [0.025, 0.5, 0.975])
+            note = f"median of {len(sets[row.metric])} matched sets; the interval is their central 95 %"
+            filled.append(_row(label, place, row.metric, (float(middle), float(low), float(high)), counts, note))
+        else:
+            filled.append(row)
     drawn = [
-        RandomSetRow(number, target, place.layer, place.language, metric, float(value))
-        for metric, draws in sets.items()
-        for number, value in enumerate(draws.value_A)
+        RandomSetRow(number, label.target, place.layer, place.language, metric, float(value))
+        for metric, values in sets.items()
+        for number, value in enumerate(values)
     ]
-    for metric, draws in sets.items():
-        low, middle, high = np.quantile(finite(draws.value_A, metric), [0.025, 0.5, 0.975])
-        note = f"median of {len(draws.value_A)} matched sets; the interval is their central 95 %"
-        filled.append(_row(label, place, metric, (float(middle), float(low), float(high)), (draws.n_images, draws.n_clusters), note))
     return filled, drawn
 
 

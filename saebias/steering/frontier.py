@@ -110,9 +110,7 @@ def selective_debias(
         raise InputError(f"split {split!r}: the selective-debias score is reported on the report split only")
     shared = set(select_images) & set(report_images)
     if shared:
-        raise InputError(
-            f"{len(shared)} images are both in select and report (first: {min(shared)}); a strength chosen on an image cannot be reported on it"
-        )
+        raise InputError(f"{len(shared)} images are both in select and report (first: {min(shared)}); a strength chosen on an image cannot be reported on it")
     undefined = float("nan"), float("nan"), float("nan")
     if choice.strength is None:
         return *undefined, choice.note

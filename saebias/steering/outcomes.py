@@ -1,7 +1,6 @@
 """What the model says under one arm, per image, and the two axes made of it: the stereotype left, and harm on clear images.
 
-Shapes: N images (one language), A arms or random sets, R bootstrap draws, G clusters, O contexts, C cells (context x cluster). Statistics are
-sums over cells, so a bootstrap draw is a product with the cells' multiplicities, for all arms alike.
+Shapes: N images (one language), A arms or random sets, O contexts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from saebias.errors import InputError
-from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.checks import finite, same_rows
+from saebias.stats.heterogeneity import sampling_variances, unit_of_rows
 
 GENDERS = ("F", "M", "A")
 
@@ -81,61 +81,36 @@ def clear_shares(images: Images, closed: ClosedSet) -> dict[str, np.ndarray]:
     return {"right": np.where(shows_woman, female, male), "wrong": np.where(shows_woman, male, female), "neutral": neutral}
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Ambiguous images grouped by context x cluster: the cells' image counts, contexts, and clusters (numbered as in `clusters_N` of all images)."""
+def clear_metrics(images: Images, closed: ClosedSet, baseline: ClosedSet) -> dict[str, np.ndarray]:
+    """Per clear image: clear_accuracy, clear_wrong, clear_neutral (where there are neutral continuations) and clear_harm.
 
-    cell_N: np.ndarray
-    count_C: np.ndarray
-    cluster_C: np.ndarray
-    is_context_CO: np.ndarray
-
-    @classmethod
-    def of(cls, images: Images, cluster_N: np.ndarray) -> Cells:
-        """Cells of the images given; `cluster_N` numbers their clusters."""
-        context_N, n_contexts = cluster_index(images.context_N)
-        if n_contexts < 2:
-            raise InputError(f"{n_contexts} context among {len(images.image_N)} ambiguous images; a spread over contexts needs two")
-        cells_C2, cell_N = np.unique(np.stack([context_N, cluster_N], axis=1), axis=0, return_inverse=True)
-        is_context_CO = (cells_C2[:, :1] == np.arange(n_contexts)).astype(float)
-        return cls(cell_N.reshape(-1), np.bincount(cell_N.reshape(-1)).astype(float), cells_C2[:, 1], is_context_CO)
-
-    def sums(self, values_AN: np.ndarray) -> np.ndarray:
-        """Sums over each cell [A, C]."""
-        return np.stack([np.bincount(self.cell_N, weights=values_N, minlength=len(self.count_C)) for values_N in np.atleast_2d(values_AN)])
-
-
-def context_means(cells: Cells, sums_C: np.ndarray, weight_RC: np.ndarray) -> np.ndarray:
-    """Mean per context [R, O] under each draw's multiplicities of the cells; NaN where a draw holds no image of the context."""
-    count_RO = (weight_RC * cells.count_C) @ cells.is_context_CO
-    sums_RO = (weight_RC * sums_C) @ cells.is_context_CO
-    return np.divide(sums_RO, count_RO, out=np.full_like(sums_RO, np.nan), where=count_RO > 0)
-
-
-def spread_variance(cells: Cells, sums_C: np.ndarray, weight_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(corrected_R, noise_R): variance over contexts of the mean share, less the variance that sampling images puts there, and that variance.
-
-    A context's mean has the cluster-robust variance n/(n-1) * sum_c e_c^2 / (number of images)^2 over its n clusters, e_c the cluster's sum of
-    deviations from the context's mean; contexts with a single cluster borrow the average of the others, and where no context has two the
-    noise counts as 0. NaN below two contexts.
+    clear_harm is the rise of wrong + neutral over the baseline: a caption that turns neutral on a clear image is harm too.
     """
-    mean_RO = context_means(cells, sums_C, weight_RC)
-    count_RO = (weight_RC * cells.count_C) @ cells.is_context_CO
-    clusters_RO = weight_RC @ cells.is_context_CO
-    moments = (sums_C**2, sums_C * cells.count_C, cells.count_C**2)
-    square_RO, cross_RO, counts_RO = ((weight_RC * moment_C) @ cells.is_context_CO for moment_C in moments)
-    residual_RO = square_RO - 2 * mean_RO * cross_RO + mean_RO**2 * counts_RO
-    several_RO = clusters_RO > 1
-    factor_RO = np.divide(clusters_RO, (clusters_RO - 1) * count_RO**2, out=np.full_like(count_RO, np.nan), where=several_RO)
-    noise_R = np.where(several_RO.any(axis=1), defined_mean(residual_RO * factor_RO), 0.0)
-    n_contexts_R = (count_RO > 0).sum(axis=1)
-    squared_R = np.nansum((mean_RO - defined_mean(mean_RO)[:, None]) ** 2, axis=1)
-    variance_R = np.divide(squared_R, n_contexts_R - 1, out=np.full_like(squared_R, np.nan), where=n_contexts_R > 1)
-    return variance_R - noise_R, noise_R
+    after, before = clear_shares(images, closed), clear_shares(images, baseline)
+    metrics = {"clear_accuracy": after["right"], "clear_wrong": after["wrong"]}
+    if closed.neutral is not None:
+        metrics["clear_neutral"] = after["neutral"]
+    return {**metrics, "clear_harm": (after["wrong"] + after["neutral"]) - (before["wrong"] + before["neutral"])}
 
 
-def defined_mean(values_RO: np.ndarray) -> np.ndarray:
-    """Row means of what is defined; NaN for a row without any."""
-    defined_RO = ~np.isnan(values_RO)
-    count_R = defined_RO.sum(axis=1)
-    return np.divide(np.where(defined_RO, values_RO, 0.0).sum(axis=1), count_R, out=np.full(len(values_RO), np.nan), where=count_R > 0)
+def contexts_with_noise(images: Images) -> np.ndarray:
+    """True for the ambiguous images whose context has two clusters or more: elsewhere sampling noise cannot be told from a stereotype."""
+    _, context_N, _, context_G = unit_of_rows(images.context_N[images.ambiguous_N], images.cluster_N[images.ambiguous_N])
+    several_O = np.bincount(context_G) > 1
+    if several_O.sum() < 2:
+        raise InputError(f"{int(several_O.sum())} contexts have two clusters of ambiguous images or more; a spread over contexts needs two such contexts")
+    kept_N = np.zeros(len(images.image_N), dtype=bool)
+    kept_N[np.flatnonzero(images.ambiguous_N)[several_O[context_N]]] = True
+    return kept_N
+
+
+def spread_and_default(images: Images, share_female_AN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(spread_A, default_A, noise_A) of A arms over images that are all ambiguous.
+
+    spread S = sqrt(max(0, var_o(mean_o) - noise)), noise the mean sampling variance of a context's mean, as in `stats.heterogeneity.spread_of_groups`;
+    default D = 1/2 - mean_o.
+    """
+    _, context_N = np.unique(images.context_N, return_inverse=True)
+    mean_AO = np.stack([np.bincount(context_N, weights=share_N) for share_N in share_female_AN]) / np.bincount(context_N)
+    noise_A = np.array([sampling_variances(share_N, images.context_N, images.cluster_N).mean() for share_N in share_female_AN])
+    return np.sqrt(np.maximum(0.0, mean_AO.var(axis=1, ddof=1) - noise_A)), 0.5 - mean_AO.mean(axis=1), noise_A

@@ -7,7 +7,7 @@ import pytest
 
 from saebias.errors import InputError
 from saebias.steering.arms import ArmLabel
-from saebias.steering.effects import Draws, EffectRow, Place, against_random_sets, beyond_random, closed_set_draws, effect_rows, image_mean_draws
+from saebias.steering.effects import EffectRow, Place, against_random_sets, beyond_random, closed_set_draws, effect_rows, image_mean_draws
 from saebias.steering.outcomes import ClosedSet, Images
 
 PLACE = Place(layer=3, language="ar", split="report")
@@ -85,12 +85,8 @@ def test_the_image_cluster_not_the_image_is_resampled() -> None:
     values = np.random.default_rng(2).normal(size=40)
     once = Images(np.arange(40), np.arange(40), np.zeros(40), np.full(40, "F"))
     copied = Images(np.arange(200), np.repeat(np.arange(40), 5), np.zeros(200), np.full(200, "F"))
-    narrow, wide = (image_mean_draws(images, [np.repeat(values, n)], seed=1).draw_AR.std() for images, n in ((once, 1), (copied, 5)))
+    narrow, wide = (image_mean_draws(images, np.repeat(values, n)[None], seed=1).draw_AR.std() for images, n in ((once, 1), (copied, 5)))
     assert narrow == pytest.approx(wide, rel=1e-6)
-
-
-def random_sets_draws(values_S: np.ndarray) -> dict[str, Draws]:
-    return {"stereotype_spread": Draws(values_S, np.zeros((len(values_S), 0)), 10, 5)}
 
 
 def a3_row(value: float, strength: float = 1.0) -> EffectRow:
@@ -98,11 +94,10 @@ def a3_row(value: float, strength: float = 1.0) -> EffectRow:
 
 
 def test_p_is_that_of_the_arm_among_its_matched_sets_and_only_for_it() -> None:
-    sets = random_sets_draws(np.linspace(-1, 1, 199))
-    label = ArmLabel("A6", "random", "visible/ar", 1.0)
-    rows, drawn = against_random_sets([a3_row(5.0), a3_row(0.0), a3_row(5.0, strength=0.5)], "visible/ar", 1.0, sets, PLACE, label)
-    assert [row.p for row in rows] == [pytest.approx(1 / 200), 1.0, None, None]
-    assert rows[-1].arm == "A6" and rows[-1].value == pytest.approx(0) and "199 matched sets" in rows[-1].note
+    sets, label = {"stereotype_spread": np.linspace(-1, 1, 199)}, ArmLabel("A6", "random", "visible/ar", 1.0)
+    rows, drawn = against_random_sets([a3_row(5.0), a3_row(5.0, strength=0.5)], sets, label, PLACE)
+    assert [row.p for row in rows] == [pytest.approx(1 / 200), None, None]
+    assert rows[1].arm == "A6" and rows[1].value == pytest.approx(0) and "199 matched sets" in rows[1].note
     assert [row.set_no for row in drawn] == list(range(199))
 
 
@@ -111,7 +106,7 @@ def test_permutation_p_is_uniform_when_the_arm_is_one_more_random_set() -> None:
     p = []
     for _ in range(400):
         *sets_S, arm = rng.normal(size=40)
-        rows, _ = against_random_sets([a3_row(arm)], "visible/ar", 1.0, random_sets_draws(np.array(sets_S)), PLACE, label)
+        rows, _ = against_random_sets([a3_row(arm)], {"stereotype_spread": np.array(sets_S)}, label, PLACE)
         p.append(rows[0].p)
     shares = np.histogram(p, bins=[0, 0.25, 0.5, 0.75, 1.001])[0] / 400
     assert np.abs(shares - 0.25).max() < 0.08
@@ -137,6 +132,6 @@ def test_probabilities_that_are_none_are_refused_with_their_reason() -> None:
         ClosedSet(np.array([0.0]), np.array([0.0]))
     with pytest.raises(InputError, match="none of F, M, A"):
         Images(np.arange(1), np.arange(1), np.arange(1), np.array(["female"]))
-    with pytest.raises(InputError, match="a spread over contexts needs two"):
+    with pytest.raises(InputError, match="a spread over contexts needs two such"):
         arm = closed(np.full(30, 0.4))
         closed_set_draws(ambiguous_images(n_contexts=1), [arm], arm, seed=1)

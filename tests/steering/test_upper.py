@@ -33,7 +33,7 @@ def test_edited_copies_replayed_together_equal_whole_edited_forwards(
 ) -> None:
     sets_SK = torch.tensor([[1, 2, 3, 4], [20, 30, 40, 50]])
     upper = recorded(decoder, run, layer, start=3)
-    edited = ablate_sets(upper.suffix_BQD, text_mask[:, 3:], sae=sae, indices_SK=sets_SK, toward_F=1.0)
+    edited = ablate_sets(upper.x_BQD, text_mask[:, 3:], sae=sae, indices_SK=sets_SK, toward_F=1.0)
     with torch.no_grad():
         logits = decoder.lm_head(decoder.model.norm(replay_upper(upper, edited)))
     for replayed, indices in zip(logits, sets_SK.tolist(), strict=True):

@@ -1,0 +1,253 @@
+"""Exact probabilities of continuations under many edits at once: one recorded forward per batch, all copies replayed above the hook.
+
+Shapes: N pictures, B pictures of a batch, R recorded rows (one per continuation), Q nodes of a packed row, S copies (arms or random sets),
+U nodes with a token asked behind them, E asked tokens, D model width, V vocabulary. Logarithms are natural.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saebias.errors import InputError, ModelError
+from saebias.identifiers import HookPoint
+from saebias.report import Reporter, SilentReporter
+from saebias.steering.arms import RandomSets
+from saebias.steering.edits import Edit
+from saebias.steering.outcomes import ClosedSet
+from saebias.steering.packing import Tree, build_tree, pack
+from saebias.steering.upper import UpperRun, record_upper, replay_upper
+from saebias.vlm.forward import piece_of, run
+from saebias.vlm.images import ImageFeatures
+from saebias.vlm.inputs import ModelInputs, build_inputs
+from saebias.vlm.loading import LoadedModel
+
+WHERE = ("after_image", "caption")
+_LOGITS_PER_PASS = 32_000_000
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked of every picture: continuations of one prompt, and the gender (F, M, N) that each discloses; all pictures share prompt and language."""
+
+    prompt: str
+    continuations: tuple[tuple[str, ...], ...]
+    genders: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.genders is not None and [len(texts) for texts in self.continuations] != [len(genders) for genders in self.genders]:
+            raise InputError("continuations and their genders differ in number; give one gender per continuation")
+        if not all(self.continuations):
+            raise InputError("a picture has no continuation; leave the picture out")
+
+
+@dataclass(frozen=True)
+class Copies:
+    """S edited copies of a batch's residual stream: `make(x_BQD, mask_BQ, which) -> x_SBQD` for the copies in the slice `which`."""
+
+    n_copies: int
+    make: Callable[[Tensor, Tensor, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probability of every asked token under every copy, and how far the distribution at the gender decision moved.
+
+    Token e is number `place_E` of continuation `continuation_E` of picture `picture_E`. `kl_SN` is KL(baseline || copy) at the decision position in
+    nats, None where no genders were given.
+    """
+
+    logp_SE: np.ndarray
+    picture_E: np.ndarray
+    continuation_E: np.ndarray
+    place_E: np.ndarray
+    kl_SN: np.ndarray | None
+
+    def continuation_logp(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(logp_SQ, picture_Q, continuation_Q): the log-probability of every whole continuation, picture by picture."""
+        key_E = np.stack([self.picture_E, self.continuation_E])
+        starts = np.flatnonzero(np.append(True, (key_E[:, 1:] != key_E[:, :-1]).any(axis=0)))
+        return np.add.reduceat(self.logp_SE, starts, axis=1), self.picture_E[starts], self.continuation_E[starts]
+
+    def closed_set(self, questions: Questions) -> list[ClosedSet]:
+        """P(F), P(M), P(N) of every picture under each copy, summed over the continuations of that gender; P(N) is None where no picture has any."""
+        if questions.genders is None:
+            raise InputError("these questions name no genders; give them to sum probabilities by gender")
+        logp_SQ, picture_Q, continuation_Q = self.continuation_logp()
+        gender_Q = np.array([questions.genders[picture][number] for picture, number in zip(picture_Q, continuation_Q, strict=True)])
+        n_pictures = len(questions.continuations)
+        summed = {gender: _summed(np.exp(logp_SQ), picture_Q, gender_Q == gender, n_pictures) for gender in ("F", "M", "N")}
+        has_neutral = bool((gender_Q == "N").any())
+        return [ClosedSet(female, male, neutral if has_neutral else None) for female, male, neutral in zip(summed["F"], summed["M"], summed["N"], strict=True)]
+
+    def mean_cross_entropy(self, keep_E: np.ndarray, n_pictures: int) -> np.ndarray:
+        """Mean of -log p over the tokens marked in `keep_E`, per copy and picture [S, N]; InputError for a picture without such a token."""
+        count_N = np.bincount(self.picture_E[keep_E], minlength=n_pictures)
+        if (count_N == 0).any():
+            raise InputError(f"{int((count_N == 0).sum())} pictures have no token off the gender words; leave them out")
+        return -_summed(self.logp_SE, self.picture_E, keep_E, n_pictures) / count_N
+
+
+def _summed(values_SE: np.ndarray, picture_E: np.ndarray, keep_E: np.ndarray, n_pictures: int) -> np.ndarray:
+    """Sums per picture [S, N] of the entries kept."""
+    is_of_EN = (picture_E[keep_E][:, None] == np.arange(n_pictures)).astype(float)
+    return values_SE[:, keep_E] @ is_of_EN
+
+
+def copies_of(edits: Sequence[Edit]) -> Copies:
+    """One copy per edit."""
+
+    def make(x_BQD: Tensor, mask_BQ: Tensor, which: slice) -> Tensor:
+        return torch.stack([edit(x_BQD, mask_BQ) for edit in edits[which]])
+
+    return Copies(len(edits), make)
+
+
+def copies_of_sets(sets: RandomSets) -> Copies:
+    """One copy per random set (arm A6)."""
+    return Copies(len(sets.indices_SK), sets.edit)
+
+
+@torch.no_grad()
+def score(
+    loaded: LoadedModel,
+    features: ImageFeatures,
+    questions: Questions,
+    hook: HookPoint,
+    copies: Sequence[Copies],
+    *,
+    where: str = "after_image",
+    pictures_per_batch: int = 32,
+    tokens_per_pass: int = 8192,
+    reporter: Reporter | None = None,
+) -> list[Scores]:
+    """The questions' answers under every group of copies, for all pictures; equals `vlm.scoring.score_continuations` with the same edit up to rounding.
+
+    The edits act at `hook` (a resid_post) on the text behind the picture (`after_image`) or on caption tokens only (`caption`). Batch sizes change time and
+    memory only. Raises ModelError for models whose pictures read the prompt (no frozen prefix) or whose layers cannot be replayed.
+    """
+    _check(loaded, hook, where)
+    n_pictures = len(questions.continuations)
+    if len(features) != n_pictures:
+        raise InputError(f"{len(features)} pictures for {n_pictures} lists of continuations; give one list for each picture")
+    parts: list[list[Scores]] = []
+    with (reporter or SilentReporter()).task(f"{hook}: {sum(group.n_copies for group in copies)} edits", n_pictures, "pictures") as task:
+        for start in range(0, n_pictures, pictures_per_batch):
+            chosen = range(start, min(start + pictures_per_batch, n_pictures))
+            parts.append(_score_batch(loaded, features.take(chosen), questions, list(chosen), hook, copies, where, tokens_per_pass))
+            task.advance(len(chosen))
+    return [_joined([part[number] for part in parts]) for number in range(len(copies))]
+
+
+def _check(loaded: LoadedModel, hook: HookPoint, where: str) -> None:
+    if where not in WHERE:
+        raise InputError(f"edits at {where!r} reach into the picture's prefix; choose one of {', '.join(WHERE)}, or score whole forwards")
+    if hook.site != "resid_post":
+        raise InputError(f"{hook} is not the residual stream; edits act at resid_post")
+    if loaded.adapter.is_prefix_lm:
+        raise ModelError(f"the pictures of a {loaded.adapter.family} model read the prompt behind them, so their prefix cannot be frozen; score whole forwards")
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    kl = [part.kl_SN for part in parts if part.kl_SN is not None]
+    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("picture_E", "continuation_E", "place_E"))
+    return Scores(np.concatenate([part.logp_SE for part in parts], axis=1), *columns, np.concatenate(kl, axis=1) if kl else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A packed batch ready for any number of edits."""
+
+    packed: UpperRun
+    tree: Tree
+    mask_BQ: Tensor
+    asked_U2: Tensor
+    asked_of_E: Tensor
+    token_E: Tensor
+    decision_B: Tensor | None
+
+
+def _score_batch(
+    loaded: LoadedModel,
+    features: ImageFeatures,
+    questions: Questions,
+    chosen: list[int],
+    hook: HookPoint,
+    copies: Sequence[Copies],
+    where: str,
+    tokens_per_pass: int,
+) -> list[Scores]:
+    batch = _prepare(loaded, features, questions, chosen, hook, where)
+    baseline = None
+    if batch.decision_B is not None:
+        rows_B = torch.arange(len(chosen), device=loaded.device)
+        baseline = torch.log_softmax(loaded.adapter.unembed(batch.packed.final_BQD[rows_B, batch.decision_B]).float(), dim=-1)
+    n_rows, n_nodes, _ = batch.packed.x_BQD.shape
+    step = max(1, min(tokens_per_pass // (n_rows * n_nodes), _LOGITS_PER_PASS // (len(batch.asked_U2) * loaded.adapter.vocab_size)))
+    scored = []
+    for group in copies:
+        passes = [_one_pass(loaded, batch, group, slice(at, min(at + step, group.n_copies)), baseline) for at in range(0, group.n_copies, step)]
+        logp_SE = torch.cat([logp for logp, _ in passes]).double().cpu().numpy()
+        kl_SN = None if baseline is None else torch.cat([kl for _, kl in passes if kl is not None]).double().cpu().numpy()
+        tree = batch.tree
+        scored.append(Scores(logp_SE, np.array(chosen)[tree.picture_E], tree.continuation_E, tree.place_E, kl_SN))
+    return scored
+
+
+def _one_pass(loaded: LoadedModel, batch: _Batch, group: Copies, which: slice, baseline_BV: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    final_SBQD = replay_upper(batch.packed, group.make(batch.packed.x_BQD, batch.mask_BQ, which))
+    asked_SUD = final_SBQD[:, batch.asked_U2[:, 0], batch.asked_U2[:, 1]]
+    logp_SUV = torch.log_softmax(loaded.adapter.unembed(asked_SUD).float(), dim=-1)
+    logp_SE = logp_SUV[:, batch.asked_of_E, batch.token_E]
+    if baseline_BV is None or batch.decision_B is None:
+        return logp_SE, None
+    decided_SBD = final_SBQD[:, torch.arange(len(batch.decision_B), device=final_SBQD.device), batch.decision_B]
+    moved_SBV = baseline_BV - torch.log_softmax(loaded.adapter.unembed(decided_SBD).float(), dim=-1)
+    return logp_SE, (baseline_BV.exp() * moved_SBV).sum(-1)
+
+
+def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions, chosen: list[int], hook: HookPoint, where: str) -> _Batch:
+    """Record the batch (one row per continuation) and pack it into one row per picture."""
+    texts = [questions.continuations[picture] for picture in chosen]
+    picture_R = [number for number, of_picture in enumerate(texts) for _ in of_picture]
+    flat = [text for of_picture in texts for text in of_picture]
+    whole = build_inputs(loaded, features.take(picture_R), [questions.prompt] * len(flat), flat, padding="right")
+    # The last token of a continuation is asked for, never fed.
+    inputs = whole.with_captions([ids[:-1] for ids in whole.captions], padding="right")
+    n_prompt, start = _prompt_and_start(inputs, where)
+    ids_R = iter(whole.captions)
+    tree = build_tree([[next(ids_R) for _ in of_picture] for of_picture in texts], n_prompt - start)
+    recorded = record_upper(loaded.adapter.layers, hook.layer, lambda: run(loaded, piece_of(inputs), last_only=True), start)
+    packed = pack(recorded, tree)
+    asked_U2, asked_of_E = np.unique(np.stack([tree.picture_E, tree.node_E], axis=1), axis=0, return_inverse=True)
+    mask_BQ = tree.is_caption_BQ if where == "caption" else tree.real_BQ
+    genders = None if questions.genders is None else [questions.genders[picture] for picture in chosen]
+    decision = None if genders is None else torch.from_numpy(_decision_nodes(tree, genders))
+    tensors = [torch.from_numpy(array).to(loaded.device) for array in (mask_BQ, asked_U2, asked_of_E.reshape(-1), tree.token_E)]
+    return _Batch(packed, tree, *tensors, decision if decision is None else decision.to(loaded.device))
+
+
+def _prompt_and_start(inputs: ModelInputs, where: str) -> tuple[int, int]:
+    """(tokens of the prompt, first replayed column), the same in all rows; InputError where rows differ."""
+    lengths, images = set(inputs.prompt_length_B.tolist()), set((~inputs.after_image_BT).sum(1).tolist())
+    if len(lengths) > 1 or len(images) > 1:
+        raise InputError("pictures or prompts of one batch differ in length; score pictures of one size and one prompt at a time")
+    n_prompt = lengths.pop()
+    # The distribution behind the last prompt token is always asked for, so that token is replayed too.
+    return n_prompt, n_prompt - 1 if where == "caption" else images.pop()
+
+
+def _decision_nodes(tree: Tree, genders: Sequence[Sequence[str]]) -> np.ndarray:
+    """The node [B] behind which F and M continuations part: the deepest that all of them pass."""
+    nodes = np.zeros(len(genders), dtype=np.int64)
+    for picture, of_picture in enumerate(genders):
+        is_binary_E = (tree.picture_E == picture) & np.isin(np.array(of_picture)[np.where(tree.picture_E == picture, tree.continuation_E, 0)], ("F", "M"))
+        passed = [set(tree.node_E[is_binary_E & (tree.continuation_E == number)]) for number, gender in enumerate(of_picture) if gender in ("F", "M")]
+        if not passed:
+            raise InputError(f"picture {picture} has neither F nor M continuations; leave it out")
+        nodes[picture] = max(set.intersection(*passed))
+    return nodes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,9 +114,7 @@ def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None,
     with ExitStack() as stack:
         stack.enter_context(memory_errors(f"running {len(piece.row_B)} rows of {piece.input_ids_BT.shape[1]} tokens"))
         if edit is not None:
-            mask_BT = edit_mask(piece.kind_BT, piece.after_image_BT, edit.where)
-            named = {"mask_BT": mask_BT, "kind_BT": piece.kind_BT, "position_BT": piece.position_BT, "row_B": piece.row_B}
-            stack.enter_context(hooks.edit(loaded.adapter, edit.changes, **named))
+            stack.enter_context(_editing(loaded, piece, edit))
         return loaded.model(
             input_ids=piece.input_ids_BT,
             attention_mask=piece.mask_BK,
@@ -128,65 +126,92 @@ def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None,
         ).logits
 
 
+def _editing(loaded: LoadedModel, piece: Piece, edit: Edit) -> AbstractContextManager[None]:
+    mask_BT = edit_mask(piece.kind_BT, piece.after_image_BT, edit.where)
+    return hooks.edit(loaded.adapter, edit.changes, mask_BT=mask_BT, kind_BT=piece.kind_BT, position_BT=piece.position_BT, row_B=piece.row_B)
+
+
 @torch.no_grad()
 def forward(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None = None) -> Tensor:
     """Logits (B, T, V) of a whole batch, with an edit if one is given."""
     return run(loaded, piece_of(inputs), edit=edit)
 
 
-@torch.no_grad()
-def activations(loaded: LoadedModel, inputs: ModelInputs, hook_points: Sequence[HookPoint], *, edit: Edit | None = None) -> dict[HookPoint, Tensor]:
-    """Activations x_BTD at the hook points, under an edit if one is given; layers behind the last hook point, and logits, are not computed."""
-    with ExitStack() as stack:
-        if edit is not None:
-            # Opened before `capture`, so that what is captured is what the next layer gets.
-            mask_BT = edit_mask(inputs.token_kind_BT, inputs.after_image_BT, edit.where)
-            named = {"mask_BT": mask_BT, "kind_BT": inputs.token_kind_BT, "position_BT": inputs.position_BT, "row_B": inputs.row_B}
-            stack.enter_context(hooks.edit(loaded.adapter, edit.changes, **named))
-        stack.enter_context(memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"))
-        with hooks.capture(loaded.adapter, hook_points, stop_early=True) as seen:
-            run(loaded, piece_of(inputs), last_only=True)
-    return seen
-
-
 @dataclass(frozen=True, eq=False)
 class PrefixState:
-    """Keys and values of the first `columns` columns of prompt-only inputs, to be continued any number of times, under different edits."""
+    """Keys and values of the first `columns` columns of a batch, to be continued any number of times: by other prompts and captions, under other edits.
+
+    `seen` holds the activations (B, columns, D) at the hook points that were asked for.
+    """
 
     inputs: ModelInputs
     cache: DynamicCache
     columns: int
+    seen: dict[HookPoint, Tensor]
 
-    def serves(self, edit: Edit | None) -> bool:
-        """Whether continuing under `edit` gives what a full pass under it would give."""
-        return edit is None or edit.spares_image_prefix
+    def check(self, inputs: ModelInputs, edit: Edit | None) -> None:
+        """Raise InputError unless a pass over `inputs` under `edit` would begin with exactly this state."""
+        own = self.inputs
+        is_same = len(inputs) == len(own) and inputs.features is not None and own.features is not None and inputs.input_ids_BT.shape[1] > self.columns
+        is_same = is_same and torch.equal(inputs.input_ids_BT[:, : self.columns], own.input_ids_BT[:, : self.columns])
+        is_same = is_same and torch.equal(inputs.attention_mask_BT[:, : self.columns], own.attention_mask_BT[:, : self.columns])
+        if not is_same or any(one is not other for one, other in zip(inputs.features.x_ND, own.features.x_ND, strict=True)):  # ty: ignore[missing-union-attribute]
+            raise InputError("these inputs do not begin like the prefix state (other pictures, or other tokens before them); make a prefix state for them")
+        if edit is not None and not edit.spares_image_prefix:
+            raise InputError(f"an edit of {edit.where!r} positions reaches into the image prefix; edit 'after_image' or 'caption', or leave the prefix out")
 
 
 @torch.no_grad()
-def image_prefix(loaded: LoadedModel, inputs: ModelInputs) -> PrefixState:
-    """The state behind the last image token of prompt-only inputs; edits of `after_image` or `caption` positions leave it unchanged.
+def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Sequence[HookPoint] = ()) -> PrefixState:
+    """The state behind the last image token; edits of `after_image` or `caption` positions leave it unchanged, and other prompts of the same pictures share it.
 
     Raises ModelError for models whose picture's activations depend on the prompt behind it or that have no image tokens,
     and InputError for rows whose pictures do not end at the same column (batch by prompt).
     """
     if loaded.adapter.is_prefix_lm or inputs.features is None:
         reason = "attends from the picture to the prompt" if loaded.adapter.is_prefix_lm else "has no image tokens in these inputs"
-        raise ModelError(f"{loaded.adapter.family} model {loaded.name} {reason}, so there is no image prefix to share; score without one")
+        raise ModelError(f"{loaded.adapter.family} model {loaded.name} {reason}, so there is no image prefix to share; do without one")
     ends = (~inputs.after_image_BT).sum(1)
     if int(ends.min()) != int(ends.max()):
         raise InputError(f"pictures end at columns {int(ends.min())} to {int(ends.max())} in one batch; batch rows of equal prompt length together")
     columns = int(ends[0])
     if columns == inputs.input_ids_BT.shape[1]:
-        raise InputError("the prompt ends with the picture, so nothing follows the image prefix; score without one")
+        raise InputError("the prompt ends with the picture, so nothing follows the image prefix; do without one")
     cache = new_cache(loaded)
-    run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
-    return PrefixState(inputs, cache, columns)
+    with hooks.capture(loaded.adapter, hook_points) as seen:
+        run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
+    return PrefixState(inputs, cache, columns, seen)
+
+
+@torch.no_grad()
+def activations(
+    loaded: LoadedModel, inputs: ModelInputs, hook_points: Sequence[HookPoint], *, edit: Edit | None = None, prefix: PrefixState | None = None
+) -> dict[HookPoint, Tensor]:
+    """Activations x_BTD at the hook points, under an edit if one is given; layers behind the last hook point, and logits, are not computed.
+
+    With `prefix`, made with these hook points, the picture is not run again; its columns are those of the prefix.
+    """
+    start, cache = 0, None
+    if prefix is not None:
+        prefix.check(inputs, edit)
+        if missing := [str(hook) for hook in hook_points if hook not in prefix.seen]:
+            raise InputError(f"the prefix state holds no activations at {', '.join(missing)}; pass these hook points to image_prefix")
+        start, cache = prefix.columns, copy_cache(prefix.cache)
+    piece = piece_of(inputs, start)
+    with ExitStack() as stack:
+        if edit is not None:
+            # Opened before `capture`, so that what is captured is what the next layer gets.
+            stack.enter_context(_editing(loaded, piece, edit))
+        stack.enter_context(memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"))
+        with hooks.capture(loaded.adapter, hook_points, stop_early=True) as seen:
+            run(loaded, piece, cache=cache, last_only=True)
+    return seen if prefix is None else {hook: torch.cat([prefix.seen[hook], x_BTD], dim=1) for hook, x_BTD in seen.items()}
 
 
 def run_prompt(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None, prefix: PrefixState | None) -> tuple[Tensor, DynamicCache, Piece]:
     """Next-token logits (B, V) behind prompt-only inputs, the cache behind them, and the piece that later captions continue.
 
-    Raises InputError where the prefix belongs to other inputs or the edit reaches into it.
+    Raises InputError where the prefix does not belong to the inputs, or the edit reaches into it.
     """
     if inputs.padding == "right" and len(set(inputs.prompt_length_B)) > 1:
         raise InputError("prompts of unequal length must be padded on the left to be continued; build them with padding='left'")
@@ -197,10 +222,7 @@ def run_prompt(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None, p
         cache = new_cache(loaded)
         logits = run(loaded, whole, cache=cache, edit=edit, last_only=True)
         return logits[:, -1], cache, whole
-    if prefix.inputs is not inputs:
-        raise InputError("the prefix state was made from other inputs; pass the inputs it was made from")
-    if not prefix.serves(edit):
-        raise InputError("the edit reaches into the image prefix; edit the positions 'after_image' or 'caption', or do without the prefix state")
+    prefix.check(inputs, edit)
     cache = copy_cache(prefix.cache)
     logits = run(loaded, piece_of(inputs, prefix.columns), cache=cache, edit=edit, last_only=True)
     return logits[:, -1], cache, whole

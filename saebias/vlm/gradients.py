@@ -39,40 +39,60 @@ class GapGradient:
 def gap_gradient(
     loaded: LoadedModel, inputs: ModelInputs, f_texts: Sequence[Sequence[str]], m_texts: Sequence[Sequence[str]], hook: HookPoint, *, edit: Edit | None = None
 ) -> GapGradient:
-    """Gradient of log sum P(F) - log sum P(M) with respect to the activation at `hook`, before any edit there, at every position up to the decision.
+    """`gap_gradients` at one hook point."""
+    return gap_gradients(loaded, inputs, f_texts, m_texts, [hook], edit=edit)[hook]
 
-    One forward and one backward pass per batch serve all positions. Image and padding columns are there too (padding has gradient 0).
-    Raises InputError for overlapping or empty sets of continuations.
+
+def gap_gradients(
+    loaded: LoadedModel,
+    inputs: ModelInputs,
+    f_texts: Sequence[Sequence[str]],
+    m_texts: Sequence[Sequence[str]],
+    hook_points: Sequence[HookPoint],
+    *,
+    edit: Edit | None = None,
+) -> dict[HookPoint, GapGradient]:
+    """Gradients of log sum P(F) - log sum P(M) with respect to the activations at the hook points, at every position up to the decision.
+
+    One forward and one backward pass per batch serve all hook points and positions. Image and padding columns are there too (padding has gradient 0).
+    At a hook point that `edit` changes, activation and gradient are those before the edit. Raises InputError for overlapping or empty sets.
     """
     female = pairs_of(loaded, inputs, f_texts)
     male = pairs_of(loaded, inputs, m_texts)
     check_disjoint([*female, *male])
-    common = [
-        find_decision([pair.ids for pair in female if pair.row == row], [pair.ids for pair in male if pair.row == row]).common for row in range(len(inputs))
-    ]
-    shared = [next(pair.ids for pair in female if pair.row == row)[:count] for row, count in enumerate(common)]
-    extended = inputs.with_captions(shared, padding="left")
-    rest = [Pair(pair.row, pair.ids[common[pair.row] :]) for pair in [*female, *male]]
-    leaf = _Leaf()
+    extended, rest = _up_to_decision(inputs, female, male)
+    marks = {hook: _Mark() for hook in hook_points}
     whole = piece_of(extended)
     cache = new_cache(loaded)
     with torch.enable_grad():
-        # Opened before the edit's own hooks, so at a hook point that is edited too the gradient is the one before the edit.
-        with hooks.edit(loaded.adapter, {hook: leaf}, **_everywhere(extended)):
+        # Opened before the edit's own hooks, so that they come first.
+        with hooks.edit(loaded.adapter, marks, **_everywhere(extended)):
             logits = run(loaded, whole, cache=cache, edit=edit, last_only=True)
         logp_Q = score_pairs(loaded, rest, logits[:, -1], cache, whole, edit=edit)
         gap_B = _gap(logp_Q, rest, len(female), len(inputs))
-        (grad_BTD,) = torch.autograd.grad(gap_B.sum(), leaf.x_BTD)
-    return GapGradient(gap_B.detach().cpu().numpy(), leaf.x_BTD.detach(), grad_BTD, extended)
+        grads = torch.autograd.grad(gap_B.sum(), [mark.x_BTD for mark in marks.values()])
+    gap = gap_B.detach().cpu().numpy()
+    return {hook: GapGradient(gap, mark.x_BTD.detach(), grad, extended) for (hook, mark), grad in zip(marks.items(), grads, strict=True)}
 
 
-class _Leaf:
-    """An edit that changes nothing and makes the activation the start of the gradient's graph."""
+def _up_to_decision(inputs: ModelInputs, female: Sequence[Pair], male: Sequence[Pair]) -> tuple[ModelInputs, list[Pair]]:
+    """The prompts with the tokens that all continuations of a row share, and what is left of the continuations, F first."""
+    shared: list[tuple[int, ...]] = []
+    for row in range(len(inputs)):
+        females = [pair.ids for pair in female if pair.row == row]
+        decided = find_decision(females, [pair.ids for pair in male if pair.row == row])
+        shared.append(females[0][: decided.common])
+    rest = [Pair(pair.row, pair.ids[len(shared[pair.row]) :]) for pair in [*female, *male]]
+    return inputs.with_captions(shared, padding="left"), rest
+
+
+class _Mark:
+    """An edit that changes nothing and keeps the activation as a node of the gradient's graph; the first one a pass meets starts the graph."""
 
     x_BTD: Tensor
 
     def __call__(self, x_BTD: Tensor, _context: EditContext) -> Tensor:
-        self.x_BTD = x_BTD.detach().requires_grad_(True)
+        self.x_BTD = x_BTD if x_BTD.requires_grad else x_BTD.detach().requires_grad_(True)
         return self.x_BTD
 
 

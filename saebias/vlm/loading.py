@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils import logging as transformers_logging
@@ -107,8 +108,10 @@ def load_model(
         is_vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         if not is_vision and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ModelError(f"{name} is a {config.model_type} model, which is neither an image-text-to-text model nor a causal language model")
-        auto = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
-        model = auto.from_pretrained(name, dtype=DTYPES[dtype], **options).to(device)
+        auto: Any = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
+        model, report = auto.from_pretrained(name, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        _check_complete(name, report)  # which is why mismatches need not be refused before it
+        model = model.to(device)
         processor: Any = load_processor(name, config, **options) if is_vision else None
         tokenizer = processor.tokenizer if is_vision else AutoTokenizer.from_pretrained(name, **options)
     digest = _content_digest(weights) if weights else _commit(config, name)
@@ -130,6 +133,16 @@ def _check_folder(folder: Path) -> list[Path]:
     if not found:
         raise ModelError(f"{folder} has no weight file (*.safetensors or *.bin); fetch it again")
     return found
+
+
+def _check_complete(name: str, report: dict[str, Any]) -> None:
+    """Refuse a model some of whose weights were not in its files: transformers would run it with random ones."""
+    absent = [*sorted(report["missing_keys"]), *(str(key[0]) for key in sorted(report["mismatched_keys"]))]
+    if absent:
+        shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise ModelError(
+            f"the weight files of {name} lack {len(absent)} tensors of the model or have them in other shapes ({shown}); fetch or save the model again"
+        )
 
 
 def _content_digest(files: list[Path]) -> str:
@@ -161,6 +174,8 @@ def _hub_errors(name: str, revision: str | None) -> Generator[None]:
         raise ModelError(f"model {name} is not on the hub, or it is private; check the name, or log in with `hf auth login` and run `{command}`") from error
     except HFValidationError as error:
         raise ModelError(f"{name!r} is neither a model folder nor a hub id such as google/gemma-3-4b-it") from error
+    except SafetensorError as error:
+        raise ModelError(f"a weight file of {name} is damaged ({_one_line(error)}); fetch it again with `{command}`, or save the model again") from error
     except OSError as error:
         # transformers wraps the hub client's errors in plain OSErrors; the cause tells a gated model from a missing file.
         if isinstance(error.__cause__, GatedRepoError):

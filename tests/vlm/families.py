@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -60,7 +61,7 @@ SPECIAL = {
 }
 
 
-def _tokenizer(*, with_bos: bool) -> PreTrainedTokenizerFast:
+def _tokenizer(*, with_bos: bool) -> Any:
     core = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -87,12 +88,12 @@ def _tokenizer(*, with_bos: bool) -> PreTrainedTokenizerFast:
     # A stand-in for the templates of instruction-tuned models: it writes its own beginning-of-text token, as Gemma's does.
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}<user>{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
-        "{% if c['type'] == 'image' %}IMAGE_SLOT{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}\n{% endfor %}<model>\n"
+        "{% if c['type'] == 'image' %}IMAGE_SLOT{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}{{ '\n' }}{% endfor %}{{ '<model>\n' }}"
     )
     return tokenizer
 
 
-def _text(vocab: int) -> dict:
+def _text(vocab: int) -> dict[str, Any]:
     return {
         "vocab_size": vocab,
         "hidden_size": 32,
@@ -108,22 +109,30 @@ def _text(vocab: int) -> dict:
 
 
 def _gemma_text(vocab: int) -> Gemma3TextConfig:
-    # A window of 24 is shorter than a prompt with its picture, so that the sliding layers are really exercised.
+    # A window of 8 is shorter than a prompt with its picture, so that the sliding layers are really exercised; with tied embeddings a random model
+    # would repeat its last token for ever.
     return Gemma3TextConfig(
-        **_text(vocab), head_dim=8, query_pre_attn_scalar=8, sliding_window=24, layer_types=["sliding_attention", "full_attention", "sliding_attention"]
+        **_text(vocab),
+        tie_word_embeddings=False,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     )
 
 
-def _siglip(**extra: int) -> SiglipVisionConfig:
+def _siglip(projection_dim: int | None = None) -> SiglipVisionConfig:
+    extra: dict[str, Any] = {} if projection_dim is None else {"projection_dim": projection_dim}
     return SiglipVisionConfig(
         hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, patch_size=8, vision_use_head=False, **extra
     )
 
 
-def _gemma3(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _gemma3(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     config = Gemma3Config(
         text_config=_gemma_text(len(tokenizer)),
         vision_config=_siglip(),
+        tie_word_embeddings=False,
         mm_tokens_per_image=4,
         image_token_index=tokenizer.convert_tokens_to_ids(SPECIAL["image"]),
         boi_token_index=tokenizer.convert_tokens_to_ids(SPECIAL["boi"]),
@@ -134,7 +143,7 @@ def _gemma3(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, objec
     return config, processor
 
 
-def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _paligemma(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     processor = PaliGemmaProcessor(SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_seq_length=16), tokenizer)
     config = PaliGemmaConfig(
         text_config=GemmaConfig(**_text(len(tokenizer)), head_dim=8).to_dict(),
@@ -146,7 +155,7 @@ def _paligemma(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, ob
     return config, processor
 
 
-def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _llava(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     config = LlavaConfig(
         text_config=LlamaConfig(**_text(len(tokenizer))),
         vision_config=CLIPVisionConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=SIDE, patch_size=8),
@@ -158,22 +167,22 @@ def _llava(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object
     return config, processor
 
 
-def _qwen2_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _qwen2_vl(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     text = _text(len(tokenizer)) | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "patch_size": 8, "mlp_ratio": 2}
     config = Qwen2VLConfig(text_config=text, vision_config=vision, **_qwen_tokens(tokenizer))
     return config, without_video(Qwen2VLProcessor)(_qwen_pixels(), tokenizer)
 
 
-def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _qwen2_5_vl(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     text = _text(len(tokenizer)) | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8, "out_hidden_size": 32}
+    vision: dict[str, Any] = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 8, "out_hidden_size": 32}
     vision |= {"window_size": 32, "fullatt_block_indexes": [1]}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_qwen_tokens(tokenizer))
     return config, without_video(Qwen2_5_VLProcessor)(_qwen_pixels(), tokenizer)
 
 
-def _qwen_tokens(tokenizer: PreTrainedTokenizerFast) -> dict:
+def _qwen_tokens(tokenizer: Any) -> dict[str, Any]:
     names = {"image_token_id": "image", "video_token_id": "video", "vision_start_token_id": "boi", "vision_end_token_id": "eoi"}
     return {key: tokenizer.convert_tokens_to_ids(SPECIAL[name]) for key, name in names.items()}
 
@@ -182,7 +191,7 @@ def _qwen_pixels() -> Qwen2VLImageProcessorPil:
     return Qwen2VLImageProcessorPil(patch_size=8, merge_size=2, size={"shortest_edge": 256, "longest_edge": 4096})
 
 
-def _mllama(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, object]:
+def _mllama(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     text = MllamaTextConfig(**_text(len(tokenizer)), cross_attention_layers=[1])
     vision = MllamaVisionConfig(
         hidden_size=24,
@@ -202,11 +211,11 @@ def _mllama(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedConfig, objec
     return config, processor
 
 
-def _text_only(config: Callable[[int], PreTrainedConfig]) -> Callable[[PreTrainedTokenizerFast], tuple[PreTrainedConfig, object]]:
+def _text_only(config: Callable[[int], PreTrainedConfig]) -> Callable[[Any], tuple[PreTrainedConfig, object]]:
     return lambda tokenizer: (config(len(tokenizer)), None)
 
 
-BUILDERS: dict[str, Callable[[PreTrainedTokenizerFast], tuple[PreTrainedConfig, object]]] = {
+BUILDERS: dict[str, Callable[[Any], tuple[PreTrainedConfig, object]]] = {
     "gemma3": _gemma3,
     "paligemma": _paligemma,
     "llava": _llava,
@@ -234,3 +243,23 @@ def build_family(name: str) -> LoadedModel:
             scale = 0.3 if parameter.ndim > 1 else 0.1
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
     return from_parts(model, tokenizer, processor, name=f"tiny-{name}")
+
+
+def gemma3_with_softcap(cap: float) -> LoadedModel:
+    """A Gemma 3 with pictures whose text config names a soft-cap: its class does not apply one."""
+    tokenizer = _tokenizer(with_bos=True)
+    config, processor = _gemma3(tokenizer)
+    config.text_config.final_logit_softcapping = cap
+    torch.manual_seed(11)
+    return from_parts(AutoModelForImageTextToText.from_config(config), tokenizer, processor, name="tiny-gemma3-softcap")
+
+
+def dummy_prefix_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer like Llama's first one: it puts a space before every text."""
+    core = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    core.decoder = decoders.Metaspace(prepend_scheme="always")
+    core.train_from_iterator(
+        [f"{text}\n" for text in TEXT] * 4, trainers.BpeTrainer(vocab_size=200, special_tokens=list(SPECIAL.values()), show_progress=False)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=SPECIAL["bos"], eos_token=SPECIAL["eos"], unk_token=SPECIAL["unk"])

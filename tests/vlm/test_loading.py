@@ -1,0 +1,167 @@
+"""Loading gives the same model as in memory, and every failure is one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+from safetensors.torch import load_file, save_file
+
+from saebias.errors import ModelError
+from saebias.vlm.forward import forward
+from saebias.vlm.loading import LoadedModel, OutOfMemory, _hub_errors, load_model, memory_errors
+from saebias.vlm.threads import set_torch_threads
+from tests.vlm.families import build_family
+from tests.vlm.rows import batch
+
+
+def _save(loaded: LoadedModel, folder: Path, **options: str) -> Path:
+    loaded.model.save_pretrained(folder, **options)
+    (loaded.tokenizer if loaded.processor is None else loaded.processor).save_pretrained(folder)
+    return folder
+
+
+def _one_line(error: pytest.ExceptionInfo) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# What the hub client's errors want of an HTTP answer.
+ANSWER: Any = SimpleNamespace(headers={}, request=None)
+
+
+def test_a_saved_model_loads_as_it_was(family: LoadedModel, images: list, tmp_path: Path) -> None:
+    loaded = load_model(_save(family, tmp_path))
+    assert torch.equal(forward(loaded, batch(loaded, images)), forward(family, batch(family, images)))
+    assert not loaded.model.training
+    assert loaded.name == str(tmp_path)
+    assert len(loaded.digest) == 64
+
+
+def test_the_digest_is_that_of_the_weights_content(gemma3: LoadedModel, tmp_path: Path) -> None:
+    one, other = _save(gemma3, tmp_path / "one"), _save(gemma3, tmp_path / "other")
+    assert load_model(one).digest == load_model(other).digest
+    weights = load_file(other / "model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(one).digest != load_model(other).digest
+
+
+def test_weights_come_in_the_number_format_asked_for(gemma3: LoadedModel, images: list, tmp_path: Path) -> None:
+    loaded = load_model(_save(gemma3, tmp_path), dtype="bfloat16")
+    assert loaded.dtype == torch.bfloat16
+    logits = forward(loaded, batch(loaded, images))
+    plain = forward(gemma3, batch(gemma3, images))
+    assert float((logits.float() - plain).abs().mean()) < 0.1 * float(plain.std())
+    with pytest.raises(ModelError, match="unknown dtype 'int4'; choose one of float32, bfloat16, float16, auto"):
+        load_model(tmp_path, dtype="int4")
+
+
+def test_a_model_that_is_not_here_names_the_command_that_fetches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError) as error:
+        load_model("google/gemma-3-4b-it", revision="abc123", offline=True)
+    assert "`hf download google/gemma-3-4b-it --revision abc123`" in _one_line(error)
+
+
+def test_a_folder_that_is_not_there_or_no_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        load_model(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ModelError, match=r"has no config.json.*it holds notes\.txt") as error:
+        load_model(tmp_path)
+    _one_line(error)
+
+
+def test_missing_weight_files_are_named(gemma3: LoadedModel, tmp_path: Path) -> None:
+    folder = _save(gemma3, tmp_path, max_shard_size="20KB")
+    shards = sorted(folder.glob("*.safetensors"))
+    assert len(shards) > 2
+    assert load_model(folder).digest
+    for shard in shards[1:3]:
+        shard.unlink()
+    with pytest.raises(ModelError) as error:
+        load_model(folder)
+    assert f"missing {shards[1].name}, {shards[2].name}" in _one_line(error)
+    for rest in (*folder.glob("*.safetensors"), *folder.glob("*.index.json")):
+        rest.unlink()
+    with pytest.raises(ModelError, match="no weight file"):
+        load_model(folder)
+
+
+def test_a_torn_weight_file_is_an_error_of_one_line(gemma3: LoadedModel, tmp_path: Path) -> None:
+    folder = _save(gemma3, tmp_path)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError) as error:
+        load_model(folder)
+    assert str(folder) in _one_line(error)
+
+
+def test_weights_that_lack_a_tensor_are_refused(gemma3: LoadedModel, tmp_path: Path) -> None:
+    folder = _save(gemma3, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "layers.1.mlp.up_proj" in name)
+    save_file({key: value for key, value in weights.items() if key != name}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors .*layers\.1\.mlp\.up_proj"):
+        load_model(folder)
+    save_file(weights | {name: weights[name][:, :5].contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.up_proj"):
+        load_model(folder)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="wav2vec2 model, which is neither"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
+    with pytest.raises(ModelError) as error:
+        load_model(tmp_path)
+    assert "no_such_model" in _one_line(error)
+
+
+def test_gated_models_and_wrong_revisions_say_what_to_do() -> None:
+    with (
+        pytest.raises(ModelError, match=r"is gated: accept its terms.*hf auth login.*hf download google/gemma-3-4b-it"),
+        _hub_errors("google/gemma-3-4b-it", None),
+    ):
+        raise GatedRepoError("403", response=ANSWER)
+    with pytest.raises(ModelError, match="has no revision 'xyz'"), _hub_errors("google/gemma-3-4b-it", "xyz"):
+        raise RevisionNotFoundError("404", response=ANSWER)
+
+
+def test_failed_allocations_become_out_of_memory() -> None:
+    for error in (MemoryError(), torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")):
+        with pytest.raises(OutOfMemory, match=r"out of memory while running; lower runtime\.batch_size"), memory_errors("running"):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("running"):
+        raise RuntimeError("shapes do not match")
+
+
+def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
+    with pytest.raises(OutOfMemory), memory_errors("allocating"):
+        torch.empty(1 << 55)
+
+
+def test_threads_are_the_cores_that_may_be_used() -> None:
+    assert set_torch_threads() == len(os.sched_getaffinity(0)) == torch.get_num_threads()
+    assert set_torch_threads(1) == torch.get_num_threads() == 1
+
+
+def test_a_model_without_end_token_says_so() -> None:
+    loaded = build_family("llama")
+    eos = loaded.model.generation_config.eos_token_id
+    loaded.model.generation_config.eos_token_id = [1, 5]
+    try:
+        assert loaded.eos_token_ids == (1, 5)
+    finally:
+        loaded.model.generation_config.eos_token_id = eos

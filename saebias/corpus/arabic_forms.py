@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from saebias.corpus.arabic import PRONOUNS, VERB_PREFIXES, normal, plain_alef, stems
-from saebias.corpus.label_lexicon import Entry, extra_entries, lexicon
+from saebias.corpus.arabic_verbs import Verb, imperfect, verb_tables
+from saebias.corpus.label_lexicon import Entry, extra_entries, lexicon, words_of
 
 _KEEP_FORMS = 300_000
 PERSON_KINDS = frozenset(("person", "kin", "role", "role_plural", "state", "neutral", "name"))
@@ -23,22 +25,6 @@ class Noun(NamedTuple):
     explicit: bool
     ambiguous: bool
     lemma: str
-
-
-class Verb(NamedTuple):
-    """One verb form: the gender its ending or prefix agrees in (F, M, or ? where the writing does not tell)."""
-
-    gender: str
-    plural: bool
-    past: bool
-    human: bool
-    """The subject is a person or an institution as a rule."""
-    homograph: bool
-    """The same letters are a common noun."""
-    thing: bool = False
-    """The subject is a thing as a rule (تشمل, تتكون)."""
-    noun_with_pronoun: bool = False
-    """With an attached pronoun the same letters are a noun in ة: رحلته, "his journey" rather than "she transferred him"."""
 
 
 class Word(NamedTuple):
@@ -81,6 +67,9 @@ def _inflected(entry: Entry) -> Iterator[tuple[str, Noun]]:
         and not word.endswith(("ة", "ا", "اء"))
     ):
         yield word + "ا", base
+    if entry.number == "s" and entry.kind in ("animal", "neutral") and not word.endswith("ة"):
+        yield word + "ان", base._replace(number="d")
+        yield word + "ين", base._replace(number="d")
     if entry.number == "p" and word.endswith(("ون", "ين")):
         yield word[:-1], base
     if entry.kind in ("role", "state", "adjective"):
@@ -129,7 +118,7 @@ class ArabicForms:
         self.nouns: dict[str, Noun] = {}
         for entry in entries:
             self._add(entry)
-        self.past, self.imperfect = _verb_tables()
+        self.past, self.imperfect = verb_tables()
         self._words: dict[str, Word] = {}
 
     def _add(self, entry: Entry) -> None:
@@ -230,10 +219,12 @@ class ArabicForms:
             for pronoun in ("", *PRONOUNS):
                 if pronoun and not (rest.endswith(pronoun) and len(rest) - len(pronoun) >= 3):
                     continue
+                if PRONOUNS.get(pronoun) in ("1", "2") and (letters.endswith("س") or text.startswith("ال") or _MASDAR.fullmatch(text)):
+                    continue
                 core = rest[: -len(pronoun)] if pronoun else rest
-                verb = None if letters.endswith(("س", "ل", "أ")) else self.past.get(core)
+                verb = None if letters.endswith(("س", "ل", "أ")) or (letters == "ف" and len(core) < 4) else self.past.get(core)
                 # فيلم is a film, not "so he gathers".
-                present = None if letters == "ف" and len(core) < 4 else _imperfect(core, self.imperfect)
+                present = None if letters == "ف" and len(core) < 4 else imperfect(core, self.imperfect)
                 if verb is None:
                     verb = present
                 elif present is not None and present.gender == "F" and verb.gender == "M" and core not in _LEARNED:
@@ -285,21 +276,21 @@ class ArabicForms:
 _ARTICLES = (("وال", False), ("فال", False), ("بال", True), ("كال", True), ("لل", True), ("وبال", True), ("ولل", True), ("ال", False))
 
 # "He learned" rather than "she knows" where a sentence begins with it.
-_LEARNED = frozenset(
-    "تحدث تخرج تزوج تعلم تمكن تناول توقف تعرف تطور تسبب تدرب تبرع تولي تلقي تخلي تبني تمني توفي تقاعد تاثر ترعرع تطوع تعاون تنافس تراجع تسلم".split()
-)
+_LEARNED = words_of("ar_contexts", "past form in ت")
 
-_PRONOUN_PARTICLES = frozenset(
-    "ان لان لكن كان وكان بان فان ليت لعل ل ب من عن علي الي في مع بين عند لدي حول ضد منذ خلال بعد قبل امام خلف وراء فوق تحت نحو دون بدون داخل خارج جانب بجانب بجوار لاجل مثل غير سوي كل جميع بعض احد احدي كلا عل ال لد فيم رغم حين وحد عبر اثر قرب ايا انما وسط ضمن تجاه بسبب".split()
-)
+# تدليك is "massage", not "she leads you".
+_MASDAR = re.compile("ت..ي.")
 
-_SHORT = frozenset(("ام", "اب", "اخ", "عم", "خال", "جد", "ست", "مرا", "ملك", "ابن", "رجل", "بنت", "اخت", "حر"))
+_PRONOUN_PARTICLES = words_of("ar_contexts", "takes a pronoun")
 
 
 def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, article: bool, pronoun: str) -> bool:
     """Whether a short word with clitics is meant: كم and بعد are no "like a mother" and "with a grandfather"."""
     if stem in ("ام", "اب", "اخ"):
         return not preposition and not (stem == "اب" and not pronoun)
+    if stem in ("شباب", "ذكر") and pronoun:
+        # "Her youth" and "its mention".
+        return False
     if stem in ("عم", "خال", "جد"):
         return article or (pronoun in ("ه", "ها", "هم", "ي") and not preposition)
     if len(stem) <= 3 and (preposition and not article) and noun.kind not in ("person", "kin", "thing_m", "thing_f"):
@@ -314,52 +305,3 @@ def _guessed_noun(stem: str) -> Noun:
     elif stem.endswith("ات"):
         gender, number = "F", "p"
     return Noun("guess", gender, number, False, False, stem)
-
-
-def _verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
-    past: dict[str, Verb] = {}
-    imperfect: dict[str, tuple[bool, str]] = {}
-    for entry in lexicon("ar_verbs"):
-        word, human, homograph = normal(entry.word), entry.gender == "N", "homograph" in entry.note
-        word = plain_alef(word)
-        thing = "subject is a thing" in entry.note
-        if entry.kind == "imperfect":
-            imperfect[word] = (human, entry.note)
-            continue
-        stem = word[:-1] if entry.kind == "past_defective" else word
-        forms = (
-            (word, "M", False, homograph),
-            (stem + "ت", "F", False, False),
-            (stem + "تا", "F", True, False),
-            (stem + "وا", "M", True, False),
-        )
-        for form, gender, plural, same in forms:
-            past.setdefault(form, Verb(gender, plural, True, human, same, thing, form.endswith("ت") and "noun with" in entry.note))
-        if len(word) > 2 and word.endswith("ي") and entry.kind == "past_defective":
-            past.setdefault(word[:-1] + "ا", Verb("M", False, True, human, True))
-        if entry.kind == "past" and len(word) >= 4:
-            past.setdefault(word + "ن", Verb("FP", True, True, human, True))
-    return past, imperfect
-
-
-def _imperfect(core: str, table: dict[str, tuple[bool, str]]) -> Verb | None:
-    """ي and ت before a stem, with the endings of the plural and the dual."""
-    if len(core) < 3 or core[0] not in "يت":
-        return None
-    rest, third_masculine = core[1:], core[0] == "ي"
-    gender = "M" if third_masculine else "F"
-    known = table.get(rest)
-    if known is not None:
-        human, note = known
-        return Verb(gender, False, False, human, core[0] in note.partition(";")[0], "subject is a thing" in note)
-    for ending, plural_gender in (("ون", "M"), ("وا", "M"), ("ان", gender), ("ين", "2")):
-        stem = rest.removesuffix(ending)
-        if stem == rest or len(stem) < 2:
-            continue
-        known = table.get(stem) or table.get(stem + "ي") or table.get(stem + "و")
-        if known is not None:
-            # "You (plural) do" begins with ت; only ي is the third person here.
-            return Verb(plural_gender if third_masculine or ending == "ان" else "2", True, False, known[0], False)
-    if rest.endswith("ن") and third_masculine and len(rest) >= 3 and rest[:-1] in table:
-        return Verb("FP", True, False, table[rest[:-1]][0], False)
-    return None

@@ -6,16 +6,19 @@ import re
 from re import Match
 from typing import NamedTuple
 
-from saebias.corpus.arabic_forms import PERSON_KINDS, Noun, Verb, Word
+from saebias.corpus.arabic_forms import PERSON_KINDS, THING_KINDS, Noun, Word
+from saebias.corpus.arabic_verbs import Verb
 from saebias.corpus.labels import Evidence
 
-_SENTENCE_END = frozenset(".!?؟؛;:\n\"“”«»(")
+_SENTENCE_END = frozenset('.!?؟؛;:\n"“”«»(')
 _CLAUSE_END = frozenset("،,)-–—…")
 _FEMININE_THINGS = frozenset(("thing_f", "thing_plural", "institution", "animal_plural"))
 COPULAS = frozenset(["كان", "كانت", "يكون", "تكون", "اصبح", "اصبحت", "يصبح", "تصبح", "ليس", "ليست", "ظل", "ظلت", "صار", "صارت", "بات", "باتت"])
 
 # أشجار, نوافذ, شوارع, تقاليد, تفاصيل, رسائل, جبال-like shapes of four letters are left out: too many singulars have them.
 _BROKEN_PLURAL = re.compile(r"ا[^ا][^ا]ا[^اةي]|[تمف][^اوي]ا[^اي]ي[^اةي]|[مفشجحتنع][واسصتدعجنبطقرحخ]ا[^اوي][^اةي]|[^ا][^ا]ائ[^اةي]")
+
+_REFERS_TO_A_FACT = frozenset(("هذا", "وهذا", "ذلك", "وذلك", "ما", "مما"))
 
 
 class Mention(NamedTuple):
@@ -40,6 +43,11 @@ class Subject(NamedTuple):
 THING = Subject("thing")
 UNSURE = Subject("unsure")
 UNNAMED = Subject("person")
+
+
+def is_neutral(mention: Mention) -> bool:
+    """Whether a person mention is one whose grammar says nothing (شخص), as opposed to a proper name."""
+    return mention.gender == "N" and mention.evidence is not None and mention.evidence.rule != "name"
 
 
 def feminine_thing(word: Word) -> bool:
@@ -135,8 +143,10 @@ class Sentence:
         back = place - 1
         while back >= max(0, place - 6) and back + 1 not in self.starts:
             word = self.words[back]
-            if word.function in ("clause", "relative"):
+            if word.function == "relative" or (word.function == "clause" and word.text != "ان"):
                 return None
+            if word.text in _REFERS_TO_A_FACT and gender == "M" and back == place - 1:
+                return Mention(-1, False, "-", None)
             if back in self.verbs:
                 if word.text not in COPULAS:
                     return None
@@ -150,8 +160,13 @@ class Sentence:
         if found is None or self.governed(place):
             return False
         if found.person:
-            return found.gender in (gender, "N") and (plural or not found.plural)
-        return found.gender == gender or (gender == "M" and found.gender == "-" and self.words[place].article)
+            # People "do" in the feminine singular too: الناس ترقص.
+            return found.gender in (gender, "N") and (plural or not found.plural or (found.gender == "N" and gender == "F"))
+        if found.gender == gender or gender == "F":
+            return found.gender == gender
+        word = self.words[place]
+        # An indefinite unknown word may be a name, a known thing is not.
+        return found.gender == "-" and (word.article or (word.noun is not None and word.noun.kind in THING_KINDS))
 
     def subject_ahead(self, place: int, verb: Verb, gender: str) -> Subject | None:
         """The noun right after a verb, where it can be the subject."""
@@ -166,6 +181,9 @@ class Sentence:
             return None if named is None or (named.noun is not None and named.noun.kind in PERSON_KINDS) else THING
         if word.function == "latin":
             return UNNAMED
+        if word.preposition and word.noun is not None and word.noun.kind == "guess" and not word.article and not verb.human and gender == "F":
+            # The letter that looks like a preposition may belong to an unknown thing.
+            return THING
         if word.noun is None or word.preposition or word.function or (word.conjunction and not verb.human):
             return None
         if word.noun.kind in PERSON_KINDS:
@@ -175,6 +193,9 @@ class Sentence:
     def _person_ahead(self, ahead: int, noun: Noun, verb: Verb, gender: str) -> Subject | None:
         if noun.kind in ("state", "adjective"):
             return None
+        if noun.kind == "role" and noun.ambiguous and gender == noun.gender == "F":
+            # مساعدة is help before it is a helper.
+            return UNSURE if verb.human and not verb.intransitive else THING
         mention = Mention(ahead, True, noun.gender, self.own_evidence(ahead, noun.kind, noun))
         if noun.kind == "name":
             return Subject("person", mention)
@@ -185,7 +206,7 @@ class Sentence:
     def _thing_ahead(self, word: Word, noun: Noun, verb: Verb, gender: str) -> Subject | None:
         feminine = feminine_thing(word)
         if gender == "F" and feminine:
-            if noun.kind in ("institution", "animal_plural", "animal") or not verb.human:
+            if noun.kind in ("institution", "animal_plural", "animal") or not verb.human or verb.intransitive:
                 return THING
             # "She carries a bag" in a caption; "the doors opened" and "a factory opened" elsewhere.
             return UNNAMED if not verb.past and not word.article else UNSURE
@@ -202,6 +223,38 @@ class Sentence:
         for mention in reversed(self.mentions):
             if mention.person and mention.gender == gender:
                 return Subject("person", mention)
+            if mention.person and is_neutral(mention) and mention.plural == verb.plural:
+                return Subject("neutral", mention)
             if not mention.person and mention.gender == gender == "F" and not verb.human and not self.governed(mention.place):
                 return THING
         return UNNAMED
+
+
+def mother_or_other(word: Word, before: Word | None, after: Word | None, named: Noun | None) -> str | None:
+    """Whether أم is "or", a step-parent's wife or husband, or the "mother" of an institution rather than a mother."""
+    if named is not None and before is not None and named.lemma in ("زوج", "زوجة") and not before.pronoun:
+        return "fixed phrase: step-parent"
+    if word.article and named is not None and before is not None and named.kind not in PERSON_KINDS and (before.article or before.pronoun):
+        return "fixed phrase: mother institution"
+    if word.article or word.pronoun or before is None or after is None or before.function == "preposition" or after.verb is not None:
+        return None
+    return "conjunction: or" if named is not None and after.noun is not None else None
+
+
+_NOUN_RULES = frozenset(("person noun", "kin noun", "role noun", "generic plural", "participle standing for a person"))
+
+
+def weighed(found: list[Evidence]) -> list[Evidence]:
+    """The evidence, with the lesser side made ambiguous where only agreement with an unnamed person speaks, and for both genders.
+
+    Agreement with a thing that no rule saw is the usual reason, and it is rarer than agreement with the person a caption is about.
+    """
+    certain = [item for item in found if not item.ambiguous and item.gender in "FM"]
+    if any(item.gender == "F" and item.rule in _NOUN_RULES for item in certain) or any(item.gender == "M" and item.explicit for item in certain):
+        return found
+    feminine = sum(item.gender == "F" for item in certain)
+    masculine = sum(item.gender == "M" and item.mention_start < 0 for item in certain)
+    if not feminine or not masculine:
+        return found
+    lesser = "F" if masculine > feminine else "M"
+    return [item._replace(ambiguous=True) if item.gender == lesser else item for item in found]

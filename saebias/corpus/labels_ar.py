@@ -11,14 +11,17 @@ from pathlib import Path
 from re import Match
 
 from saebias.corpus.arabic import TOKEN
-from saebias.corpus.arabic_forms import PERSON_KINDS, THING_KINDS, ArabicForms, Noun, Verb, Word
-from saebias.corpus.arabic_sentence import COPULAS, THING, UNNAMED, Mention, Sentence, Subject, feminine_thing
+from saebias.corpus.arabic_forms import PERSON_KINDS, THING_KINDS, ArabicForms, Noun, Word
+from saebias.corpus.arabic_sentence import THING, UNNAMED, Mention, Sentence, Subject, feminine_thing, is_neutral, mother_or_other, weighed
+from saebias.corpus.arabic_verbs import Verb
 from saebias.corpus.label_lexicon import words_of
 from saebias.corpus.labels import CaptionLabel, Evidence, Labeller, conclude
 
 _STRONG_HOSTS = words_of("ar_contexts", "a person's own")
 _IMPERSONAL = words_of("ar_contexts", "impersonal verb")
 _NOUNS_IN_MIM = words_of("ar_contexts", "profession in م")
+_BEGINNINGS = words_of("ar_contexts", "beginning verb")
+_MAKES_A_ROLE = words_of("ar_contexts", "makes a role")
 _VERB_AWAITED = frozenset(("clause", "relative", "particle", "verb_particle", "adverb", "pronoun"))
 _RULES = {"person": "person noun", "kin": "kin noun", "role": "role noun", "role_plural": "generic plural", "neutral": "neutral person noun", "name": "name"}
 
@@ -60,7 +63,7 @@ class _Reading(Sentence):
                 self._refer(place, word.host, None)
             elif word.function == "relative":
                 self._relative(place, word.host)
-        return conclude(_weighed(self.found), self.rejected, len(self.words))
+        return conclude(weighed(self.found), self.rejected, len(self.words))
 
     def _content(self, place: int, word: Word) -> None:
         if word.verb is not None and (word.noun is None or self._is_verb_here(place, word, word.verb)) and self._may_be_verb(place, word, word.verb):
@@ -125,11 +128,13 @@ class _Reading(Sentence):
         before, after = self.before(place), self.after(place)
         named = before.noun if before is not None and place - 1 not in self.verbs else None
         if noun.lemma == "أم":
-            return _mother_or_other(word, before, after, named)
+            return mother_or_other(word, before, after, named)
         if named is not None and named.lemma in ("زوج", "زوجة") and noun.lemma == "أب" and before is not None and not before.pronoun:
             return "fixed phrase: step-parent"
         if noun.kind == "role" and noun.lemma == "عالم" and noun.gender == "M" and noun.number == "s" and (word.article or word.preposition):
             return "not a person: world"
+        if noun.kind == "role" and noun.ambiguous and noun.gender == "F" and not self._said_of_a_person(place, word):
+            return "not a person: a thing as a rule"
         if noun.kind != "role" or before is None or word.preposition:
             return None
         if named is not None and not word.conjunction:
@@ -138,6 +143,20 @@ class _Reading(Sentence):
             return "not a person: after a preposition"
         return None
 
+    def _said_of_a_person(self, place: int, word: Word) -> bool:
+        """Whether a word such as مساعدة (helper, help) stands where only a person can: after "as" or a woman, before what a woman does, or alone."""
+        if len(self.words) == 1 or word.text.removeprefix("و").startswith("ك"):
+            return True
+        head, after = self.previous_mention(place), self.after(place)
+        if head is not None and head.person and head.gender == "F":
+            return True
+        if place - 1 in self.verbs and self.last_verb == ("F", True):
+            return True
+        if after is None or (place + 1) in self.clauses:
+            return False
+        acts = after.verb is not None and after.noun is None and after.verb.gender[0] == "F" and after.verb.human
+        return acts or (after.noun is not None and after.noun.kind == "state" and after.noun.gender == "F") or after.text in _MAKES_A_ROLE
+
     def _role_after_noun(self, place: int, word: Word, noun: Noun, before: Word, named: Noun) -> str | None:
         """A role noun that follows a noun may be its adjective: سيارة مدرعة, الطبقة العاملة, شخص محقق."""
         head = self.previous_mention(place)
@@ -145,9 +164,9 @@ class _Reading(Sentence):
             neutral = head.gender == "N" and noun.gender == "M" and named.kind == "neutral" and before.article == word.article
             return "agreement with a neutral person" if neutral else None
         same = word.article == before.article
-        if noun.gender == "F" and head is not None and head.gender == "F" and same and not before.pronoun:
-            if word.article or (noun.lemma.startswith("م") and noun.lemma not in _NOUNS_IN_MIM):
-                return "agreement with a thing"
+        adjectival = word.article or noun.lemma.endswith("ي") or (noun.lemma.startswith("م") and noun.lemma not in _NOUNS_IN_MIM)
+        if noun.gender == "F" and head is not None and head.gender == "F" and same and not before.pronoun and adjectival:
+            return "agreement with a thing"
         if noun.ambiguous and named.kind in THING_KINDS | {"guess"} and (same or not before.article):
             return "not a person: after a thing"
         return None
@@ -177,7 +196,9 @@ class _Reading(Sentence):
     # ---- verbs ---------------------------------------------------------------------------------------------------
 
     def _verb(self, place: int, word: Word, verb: Verb) -> None:
-        if verb.gender == "2" or word.text in _IMPERSONAL:
+        after = self.after(place)
+        begins = word.text in _BEGINNINGS and after is not None and after.verb is not None and after.noun is None
+        if verb.gender == "2" or begins or word.text in _IMPERSONAL or (word.conjunction and word.text[1:] in _IMPERSONAL):
             return
         gender = self._open_gender(verb) if verb.gender == "?" else verb.gender[0]
         subject = self._subject(place, word, verb, gender)
@@ -262,15 +283,21 @@ class _Reading(Sentence):
                 unsure = (sex == "F" and thing_between and not strong) or explains
                 self.found.append(self.evidence(place, rule, sex, sex == "F", unsure, mention.evidence))
                 return
-            if mention.person and mention.gender == "N" and mention.evidence is not None and mention.evidence.rule != "name":
+            if mention.person and is_neutral(mention):
                 self._reject(place, "agreement with a neutral person", sex)
                 return
             thing_between = thing_between or (not mention.person and (mention.gender == sex or (sex == "M" and mention.gender == "-")))
-        if sex == "F" and (thing_between or explains) and not strong:
-            self._reject(place, "pronoun of a thing", "F")
+        if (sex == "F" and (thing_between or explains) and not strong) or (sex == "M" and self._thing_is_named(strong)):
+            self._reject(place, "pronoun of a thing", sex)
             return
         self.found.append(self.evidence(place, rule, sex, sex == "F", thing_between and not strong, None))
         self.add(Mention(-1, True, sex, None))
+
+    def _thing_is_named(self, strong: bool) -> bool:
+        """Whether the last thing or person named is a known thing or animal that "he" and "his" would mean."""
+        last = next((mention for mention in reversed(self.mentions) if mention.place >= 0), None)
+        noun = self.words[last.place].noun if last is not None and not last.person else None
+        return noun is not None and last is not None and (noun.kind == "animal" or (noun.kind in THING_KINDS and last.gender == "-" and not strong))
 
     def _reject(self, place: int, rule: str, gender: str) -> None:
         match = self.matches[place]
@@ -278,35 +305,4 @@ class _Reading(Sentence):
 
 
 def _bound(mention: Mention) -> Subject:
-    neutral = mention.gender == "N" and mention.evidence is not None and mention.evidence.rule != "name"
-    return Subject("neutral" if neutral else "person", mention)
-
-
-def _mother_or_other(word: Word, before: Word | None, after: Word | None, named: Noun | None) -> str | None:
-    """Whether أم is "or", a step-parent's wife or husband, or the "mother" of an institution rather than a mother."""
-    if named is not None and before is not None and named.lemma in ("زوج", "زوجة") and not before.pronoun:
-        return "fixed phrase: step-parent"
-    if word.article and named is not None and before is not None and named.kind not in PERSON_KINDS and (before.article or before.pronoun):
-        return "fixed phrase: mother institution"
-    if word.article or word.pronoun or before is None or after is None or before.function == "preposition" or after.verb is not None:
-        return None
-    return "conjunction: or" if named is not None and after.noun is not None else None
-
-
-_NOUN_RULES = frozenset(("person noun", "kin noun", "role noun", "generic plural", "participle standing for a person"))
-
-
-def _weighed(found: list[Evidence]) -> list[Evidence]:
-    """The evidence, with the lesser side made ambiguous where only agreement speaks and speaks for both genders.
-
-    Agreement with a thing that no rule saw is the usual reason, and it is rarer than agreement with the person a caption is about.
-    """
-    certain = [item for item in found if not item.ambiguous and item.gender in "FM"]
-    if any(item.gender == "F" and item.rule in _NOUN_RULES for item in certain) or any(item.gender == "M" and item.explicit for item in certain):
-        return found
-    feminine = sum(item.gender == "F" for item in certain)
-    masculine = len(certain) - feminine
-    if not feminine or not masculine:
-        return found
-    lesser = "F" if masculine > feminine else "M"
-    return [item._replace(ambiguous=True) if item.gender == lesser else item for item in found]
+    return Subject("neutral" if is_neutral(mention) else "person", mention)

@@ -11,23 +11,16 @@ from pathlib import Path
 from re import Match
 
 from saebias.corpus.english import TOKEN, EnglishForms, Form, Phrase
+from saebias.corpus.label_lexicon import words_of
 from saebias.corpus.labels import CaptionLabel, Evidence, Labeller, conclude
 
-_DETERMINERS = frozenset(
-    "a an the this that these those his her their its my your our some any each every no another one two three four five six several many".split()
-)
-_VERB_OBJECTS = frozenset("a an the his her its their some".split())
-_SURNAMES = frozenset("king kings prince princes monk duke baron lord earl abbot queen guy bride bachelor gent squire shah khan widow nun friar".split())
-_BEFORE_TITLE = frozenset(
-    "crown grand arch the a an drag snow ice prom young old little late former future new first dowager consort his her my our your their and or of mr dear german french".split()
-)
-_VERBS = frozenset(
-    "groom grooms man father mother husband nurse guard guards cook cooks judge judges host hosts coach coaches guide guides model models usher ushers".split()
-)
-_PLACES = frozenset(
-    "street st road rd avenue ave lane square park bridge station university college school hospital hall hotel inn island county city cup cross bay beach creek lake river valley highway boulevard arms theatre theater stadium museum".split()
-)
-_PARENTAL = frozenset("maternal paternal fraternal brotherly fatherly motherly sisterly".split())
+_DETERMINERS = words_of("en_contexts", "determiner")
+_VERB_OBJECTS = words_of("en_contexts", "determiner of an object")
+_SURNAMES = words_of("en_contexts", "may be a surname")
+_BEFORE_TITLE = words_of("en_contexts", "before a title")
+_VERBS = words_of("en_contexts", "also a verb")
+_PLACES = words_of("en_contexts", "place")
+_PARENTAL = words_of("en_contexts", "side of the family")
 
 
 def english_labeller(extra_lexicon: Path | None = None) -> Labeller:
@@ -189,6 +182,11 @@ class _Reading:
         """Whether the caption is written in title case or all capitals."""
         return 2 * sum(token.capital for token in self.tokens) > len(self.tokens)
 
+    def _is_acronym(self, place: int) -> bool:
+        """Whether a word is written in capitals only, in a caption that is not (SHE, SIR)."""
+        written = self.matches[place][0]
+        return len(written) > 2 and written.isupper()
+
     def _in_a_name(self, place: int) -> bool:
         """Whether a noun or adjective is capitalised as part of the name of a work, a firm or a prize ("Working Girl").
 
@@ -198,6 +196,8 @@ class _Reading:
         if not token.capital or self._capitals_say_nothing():
             return False
         assert token.entry is not None
+        if self._is_acronym(place):
+            return True
         before = self.tokens[place - 1] if place > 0 else None
         after = self.tokens[place + 1] if self._adjacent(place) else None
         if not self._inside_a_sentence(place):
@@ -217,7 +217,7 @@ class _Reading:
             return
         if token.base == "frau" and after is None:
             return
-        item = self._item(place, "title", token.entry.gender)
+        item = self._item(place, "title", token.entry.gender, ambiguous=self._in_a_name(place) and self._is_acronym(place))
         self.evidence.append(item)
         self.persons.append(item)
 
@@ -228,7 +228,7 @@ class _Reading:
         if token.folded == "her" and self._word(place + 1) == "majesty's" and self.tokens[place + 1].capital and self.tokens[place].capital:
             self._reject(place, "fixed phrase: name")
             return
-        written_as_name = token.capital and self._inside_a_sentence(place) and not self._capitals_say_nothing()
+        written_as_name = token.capital and not self._capitals_say_nothing() and (self._inside_a_sentence(place) or self._is_acronym(place))
         for person in reversed(self.persons):
             if person.gender in (gender, "N"):
                 self.evidence.append(self._item(place, "pronoun", gender, person, written_as_name))

@@ -21,7 +21,7 @@ def wilson(value: ArrayLike, n_effective: ArrayLike, quantile: float) -> tuple[n
     centre = (value + squared / (2 * n)) / (1 + squared / n)
     half = quantile * np.sqrt(value * (1 - value) / n + squared / (4 * n**2)) / (1 + squared / n)
     # At 0 and 1 the ends are exact in theory; rounding would put the value itself outside.
-    return np.minimum(centre - half, value), np.maximum(centre + half, value)
+    return np.clip(centre - half, 0.0, value), np.clip(centre + half, value, 1.0)
 
 
 def interval_from_influence(

@@ -11,7 +11,7 @@ from saebias.plots.style import (
     LANGUAGES,
     MUTED,
     OUTCOME_COLOURS,
-    PAPER,
+    Style,
     finish,
     from_zero,
     interval_points,
@@ -45,7 +45,7 @@ def draw_outcomes(table: Table) -> Figure:
     _stack(stack, rows, bars)
     for shift, outcome in ((0.14, "wrong"), (-0.14, "neutral")):
         points = [(place + shift, row) for place, bar in enumerate(bars) for row in _one(rows, bar, outcome)]
-        marks = {"marker": "D" if outcome == "wrong" else "o", "label": outcome}
+        marks: Style = {"marker": "D" if outcome == "wrong" else "o", "label": outcome}
         interval_points(errors, points, ("share", "low", "high"), "#882255" if outcome == "wrong" else "#a08a1f", upright=False, **marks)
     errors.axvline(0, color=MUTED, linewidth=1)
     errors.set(xlabel="share, with 95 % interval", title="Wrong and neutral")
@@ -73,7 +73,7 @@ def draw_amplification(table: Table) -> Figure:
     levels, steps = figure.subplots(1, 2)
     for shift, language in zip((-0.06, 0.06, 0.0), languages, strict=False):
         chosen = sorted((row for row in rows if row["language"] == language), key=lambda row: row["place"])
-        marks = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5.5, "label": language_name(language)}
+        marks: Style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5.5, "label": language_name(language)}
         points = [(row["place"] + shift, row) for row in chosen]
         interval_points(levels, points, ("skew", "low", "high"), language_colour(language), **marks).set_linestyle("-")
         added = [(place, row) for place, row in points if number(row, "added") is not None]
@@ -105,7 +105,7 @@ def _stack(axes: Axes, rows: list[Row], bars: list[tuple[str, str]]) -> None:
         for place, (share, end) in enumerate(zip(shares, ends, strict=True)):
             if share is not None and share >= 0.08:
                 light = outcome in ("wrong", "mixed")
-                axes.text(end + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8, color=PAPER if light else "#111111")
+                axes.text(end + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8, color="#fefefe" if light else "#111111")
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for place, end in enumerate(ends):
         if end == 0:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from saebias.plots.style import GENDER_COLOURS, GENDERS, LANGUAGE_MARKERS, LANGUAGES, MUTED, finish, language_name, named_artists, new_figure, styled
+from saebias.plots.style import GENDER_COLOURS, GENDERS, LANGUAGE_MARKERS, LANGUAGES, MUTED, Style, finish, language_name, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, rows_of
 
 COLUMNS = ("layer", "language", "image_shows", "profession", "sample_id", "x", "y", "z")
@@ -33,7 +33,7 @@ def draw_gender_direction(table: Table, layers: tuple[int, ...] = (), per_group:
         for language in distinct(shown, "language", LANGUAGES):
             for kind in distinct(shown, "image_shows", GENDERS):
                 points = [row for row in shown if (row["layer"], row["language"], row["image_shows"]) == (layer, language, kind)]
-                style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "s": 12, "alpha": 0.75, "linewidths": 0, "depthshade": False}
+                style: Style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "s": 12, "alpha": 0.75, "linewidths": 0, "depthshade": False}
                 label = f"{kind} shown, {language_name(language)}"
                 axes.scatter(*([row[axis] for row in points] for axis in "xyz"), color=GENDER_COLOURS.get(kind, MUTED), label=label, gid=label, **style)
         axes.set_title(f"layer {layer}", y=1.0)
@@ -66,7 +66,7 @@ def interactive_gender_direction(table: Table, per_group: int = 120, seed: int =
                     layer_of.append(layer)
     buttons = [{"label": f"layer {layer}", "method": "update", "args": [{"visible": [each == layer for each in layer_of]}]} for layer in layers]
     menu = {"buttons": buttons, "active": layers.index(start), "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "showactive": True}
-    axes = {f"{axis}axis": {"title": {"text": text}} for axis, text in zip("xyz", AXES, strict=True)}
+    axes: Style = {f"{axis}axis": {"title": {"text": text}} for axis, text in zip("xyz", AXES, strict=True)}
     figure = go.Figure(traces, {"template": None, "margin": {"l": 0, "r": 0, "t": 46, "b": 0}, "height": 560, "updatemenus": [menu]})
     figure.update_layout(scene={**axes, "aspectmode": "cube"}, legend={"orientation": "h", "y": -0.02}, paper_bgcolor="rgba(0,0,0,0)")
     return figure.to_json()
@@ -86,7 +86,7 @@ def _trace(points: list[Row], language: str, kind: str, visible: bool) -> go.Sca
     """One cloud; a mark tells profession and sample when touched."""
     marker = {"size": 3.4, "symbol": SYMBOLS.get(language, "diamond"), "color": GENDER_COLOURS.get(kind, MUTED), "opacity": 0.8}
     text = [f"{row['profession']} ({row['sample_id']})" for row in points]
-    axes = {axis: [round(float(row[axis]), 4) for row in points] for axis in "xyz"}
+    axes: Style = {axis: [round(float(row[axis]), 4) for row in points] for axis in "xyz"}
     name = f"{kind} shown, {language_name(language)}"
     return go.Scatter3d(mode="markers", marker=marker, text=text, name=name, visible=visible, hovertemplate="%{text}<extra>" + name + "</extra>", **axes)
 

@@ -13,6 +13,7 @@ from saebias.plots.style import (
     LANGUAGE_MARKERS,
     LANGUAGES,
     MUTED,
+    Style,
     finish,
     interval_line,
     language_colour,
@@ -78,7 +79,7 @@ def _draw_probe(axes: Axes, rows: list[Row]) -> None:
         probe = [row for row in chosen if row["series"] == "probe"]
         interval_line(axes, probe, colour, INTERVAL, marker=LANGUAGE_MARKERS.get(language, "D"), label=label, gid=f"probe/{language}")
         control = sorted((row for row in chosen if row["series"] == "control"), key=lambda row: row["layer"])
-        style = {"linestyle": (0, (2, 1.5)), "linewidth": 1.2, "alpha": 0.8, "label": f"{label}: control", "gid": f"control/{language}"}
+        style: Style = {"linestyle": (0, (2, 1.5)), "linewidth": 1.2, "alpha": 0.8, "label": f"{label}: control", "gid": f"control/{language}"}
         axes.plot([row["layer"] for row in control], [gap(row, "value") for row in control], color=colour, **style)
     axes.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=":")
     axes.set(title="Linear probe, decision token", ylabel="balanced accuracy", ylim=(min(0.4, *_values(rows)) - 0.02, 1.03))

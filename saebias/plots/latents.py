@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from saebias.plots.style import GENDER_MAP, INK, LANGUAGES, MUTED, PAPER, finish, language_name, layer_axis, new_figure, styled
+from saebias.plots.style import GENDER_MAP, LANGUAGES, MUTED, finish, language_name, layer_axis, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, missing_note, number, require_numbers, rows_of, sentences
 
 COLUMNS = ("layer", "language", "target", "method", "rank", "latent", "effect")
@@ -62,7 +62,7 @@ def _draw_panel(axes: Axes, rows: list[Row], layers: list[int], top: int, limit:
             continue
         values[line, column] = value
         dark = abs(value) > 0.62 * limit
-        axes.text(column, line, str(row["latent"]), ha="center", va="center", fontsize=6.5, color=PAPER if dark else INK)
+        axes.text(column, line, str(row["latent"]), ha="center", va="center", fontsize=6.5, color="#fefefe" if dark else "#111111")
     axes.set_yticks(range(top), [str(rank + 1) for rank in range(top)])
     axes.grid(visible=False)
     return axes.imshow(values, cmap=GENDER_MAP, vmin=-limit, vmax=limit, aspect="auto")

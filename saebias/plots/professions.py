@@ -10,6 +10,7 @@ from saebias.plots.style import (
     LANGUAGE_MARKERS,
     LANGUAGES,
     MUTED,
+    Style,
     finish,
     interval_points,
     language_colour,
@@ -42,10 +43,10 @@ def draw_profession_skew(table: Table, top: int = 40) -> Figure:
         chosen = {row["profession"]: row for row in rows if row["language"] == language}
         points = [(place + shift, chosen[each]) for place, each in enumerate(names) if each in chosen]
         colour = language_colour(language)
-        marks = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5.5, "label": language_name(language)}
+        marks: Style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5.5, "label": language_name(language)}
         interval_points(axes, points, ("p_female", "low", "high"), colour, upright=False, **marks)
         if any(number(row, "planted") is not None for _, row in points):
-            places = {"marker": "|", "markersize": 10, "markeredgewidth": 1.6, "alpha": 0.55, "label": f"{language_name(language)}: planted"}
+            places: Style = {"marker": "|", "markersize": 10, "markeredgewidth": 1.6, "alpha": 0.55, "label": f"{language_name(language)}: planted"}
             axes.plot([gap(row, "planted") for _, row in points], [place for place, _ in points], linestyle="none", color=colour, **places)
     axes.axvline(0.5, color=MUTED, linewidth=1)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(names) - 0.3), xlabel="P(woman | woman or man), ambiguous images       \u2190 man    |    woman \u2192")
@@ -75,7 +76,7 @@ def draw_plant_recovery(table: Table) -> Figure:
         chosen = [row for row in rows if row["language"] == language]
         axes.plot([0, 1], [0, 1], color=BAND, linewidth=1.4, zorder=1, gid="identity")
         points = [(float(row["planted"]), row) for row in chosen]
-        marks = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5, "alpha": 0.9}
+        marks: Style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "markersize": 5, "alpha": 0.9}
         interval_points(axes, points, ("recovered", "low", "high"), language_colour(language), **marks)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=language_name(language), xlabel="planted P(woman)")
     panels[0].set_ylabel("recovered P(woman)")

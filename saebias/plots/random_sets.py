@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from saebias.plots.style import INK, LANGUAGES, MUTED, SERIES_COLOURS, finish, language_colour, language_name, legend_below, new_figure, styled
+from saebias.plots.style import INK, LANGUAGES, MUTED, SERIES_COLOURS, Style, finish, language_colour, language_name, legend_below, new_figure, styled
 from saebias.plots.tables import Table, distinct, gap, missing_note, number, require_numbers, rows_of, sentences
 
 NULL = ("target", "language", "metric", "label", "set_no", "value", "arm", "arm_value", "p")
@@ -63,7 +63,12 @@ def draw_matching_balance(table: Table) -> Figure:
         chosen = [row for row in rows if (row["target"], row["language"]) == (target, language)]
         shift = 0.12 * (place - (len(series) - 1) / 2)
         colour = language_colour(language) if language in LANGUAGES else SERIES_COLOURS[place % len(SERIES_COLOURS)]
-        mark = {"marker": TARGET_MARKERS.get(target, "s"), "linestyle": "none", "label": f"{target}, {language_name(language)}", "gid": f"{target}/{language}"}
+        mark: Style = {
+            "marker": TARGET_MARKERS.get(target, "s"),
+            "linestyle": "none",
+            "label": f"{target}, {language_name(language)}",
+            "gid": f"{target}/{language}",
+        }
         places = [covariates.index(row["covariate"]) - shift for row in chosen]
         axes.plot([abs(gap(row, "standardized_difference")) for row in chosen], places, color=colour, **mark)
     axes.axvline(0.1, color=MUTED, linestyle="--", linewidth=1.1)

@@ -11,6 +11,7 @@ from saebias.plots.style import (
     LANGUAGES,
     MUTED,
     SERIES_COLOURS,
+    Style,
     finish,
     interval_line,
     interval_points,
@@ -69,7 +70,7 @@ def _draw_doses(axes: Axes, rows: list[Row], series: dict[tuple[str, str], tuple
     """One panel: the random band, the baseline, and each arm by strength (an arm of one strength is a single mark)."""
     for row in rows:
         if row["arm"] == "A6" and number(row, "low") is not None and number(row, "high") is not None:
-            band = {"color": BAND, "alpha": 0.45, "linewidth": 0, "label": "A6 matched random latents", "gid": f"random/{row['target']}"}
+            band: Style = {"color": BAND, "alpha": 0.45, "linewidth": 0, "label": "A6 matched random latents", "gid": f"random/{row['target']}"}
             axes.axhspan(gap(row, "low"), gap(row, "high"), **band)
     baseline = [row for row in rows if row["arm"] == "A0"]
     for row in baseline:
@@ -82,7 +83,7 @@ def _draw_doses(axes: Axes, rows: list[Row], series: dict[tuple[str, str], tuple
         if len(chosen) == 1:
             # Open marks, larger than a line's: arms that equal the baseline lie on it and on each other.
             size = 6 + 2 * list(series).index((arm, target))
-            mark = {"marker": marker, "label": label, "markerfacecolor": "none", "markersize": size, "gid": f"{arm}/{target}"}
+            mark: Style = {"marker": marker, "label": label, "markerfacecolor": "none", "markersize": size, "gid": f"{arm}/{target}"}
             interval_points(axes, [(float(chosen[0]["strength"]), chosen[0])], ("value", "low", "high"), colour, **mark)
         else:
             interval_line(axes, chosen, colour, ("strength", "value", "low", "high"), marker=marker, label=label, gid=f"{arm}/{target}")
@@ -113,7 +114,10 @@ def draw_frontier(table: Table) -> Figure:
             for row in chosen:
                 axes.plot([gap(row, "harm_low"), gap(row, "harm_high")], [gap(row, "spread_left")] * 2, color=colour, alpha=0.4, linewidth=1)
                 axes.plot([gap(row, "clear_harm")] * 2, [gap(row, "spread_low"), gap(row, "spread_high")], color=colour, alpha=0.4, linewidth=1)
-            path = {"marker": marker, "label": _arm_label(chosen[0]), "gid": f"{arm}/{target}/{language}"}
+            # Arms of one strength are open marks: those that equal the baseline lie on its star.
+            single = len(chosen) == 1
+            path: Style = {"marker": marker, "markerfacecolor": "none" if single else colour, "markersize": 10 if single else 5}
+            path |= {"label": _arm_label(chosen[0]), "gid": f"{arm}/{target}/{language}"}
             axes.plot([gap(row, "clear_harm") for row in chosen], [gap(row, "spread_left") for row in chosen], color=colour, **path)
         for row in (row for row in rows if row["arm"] == "A0" and row["language"] == language):
             axes.plot([gap(row, "clear_harm")], [gap(row, "spread_left")], marker="*", markersize=12, color=INK, linestyle="none", label="A0 baseline")

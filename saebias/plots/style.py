@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from saebias.plots.tables import Row, gap
@@ -29,7 +30,9 @@ ACCENT = "#332288"
 GENDER_MAP = "PiYG_r"
 GENDER_AXIS = "\u2190 man      woman \u2192"
 
-RC = {
+Style = dict[str, Any]
+
+RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
@@ -71,13 +74,12 @@ def styled(draw: Drawing) -> Drawing:
         with matplotlib.rc_context(RC):
             return draw(*args, **kwargs)
 
-    return with_style  # ty: ignore[invalid-return-type]
+    return with_style  # ty: ignore[invalid-explicit-return]
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of `width` x `height` inches whose parts make room for each other."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.09, w_pad=0.06)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return figure
 
@@ -90,7 +92,7 @@ def finish(figure: Figure, note: str, legend: Mapping[str, Artist] | None = None
     rows = -(-len(legend) // columns) if legend else 0
     # The layout engine keeps a legend outside the axes but not outside this note, so its room is reserved here: 8-point rows and their padding.
     reserved = under + (0.14 + 0.17 * rows) / inches * bool(rows)
-    figure.get_layout_engine().set(rect=(0, reserved, 1, 1 - reserved))
+    figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06, rect=(0, reserved, 1, 1 - reserved)))
     if lines:
         figure.text(0.01, 0.06 / inches, "\n".join(lines), va="bottom", fontsize=7, color=MUTED, linespacing=1.25, gid="footnote")
     if legend:

@@ -1,0 +1,220 @@
+"""The headline answers in plain sentences, worded from the numbers and their intervals alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from saebias.plots.report.data import ReportData
+from saebias.plots.style import language_name
+from saebias.plots.tables import Row, number
+
+SHOWN, ABSENT, UNKNOWN = "shown", "absent", "unknown"
+# Arms that change nothing on purpose or are controls: never recommended.
+CONTROL_ARMS = ("A0", "A1", "A2", "A6", "A7", "A13")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence; verdict says whether the effect is shown, not shown (its interval covers nothing-happens), or unknown."""
+
+    text: str
+    verdict: str
+
+
+def figures_of(value: float) -> str:
+    """A number as the report writes it: three decimals, a true minus."""
+    return f"{value:.3f}".replace("-", "\u2212")
+
+
+def with_interval(row: Row, value: str = "value", low: str = "low", high: str = "high") -> str:
+    """`0.243 (95 % interval 0.221 to 0.262)`; says so when there is no interval."""
+    middle, ends = number(row, value), (number(row, low), number(row, high))
+    assert middle is not None
+    if ends[0] is None or ends[1] is None:
+        return f"{figures_of(middle)} (no interval)"
+    return f"{figures_of(middle)} (95 % interval {figures_of(ends[0])} to {figures_of(ends[1])})"
+
+
+def leaves_out(row: Row, null: float, low: str = "low", high: str = "high") -> bool | None:
+    """Whether the interval of `row` leaves out `null`; None when there is no interval."""
+    ends = (number(row, low), number(row, high))
+    return None if ends[0] is None or ends[1] is None else ends[0] > null or ends[1] < null
+
+
+def is_it_biased(data: ReportData) -> list[Finding]:
+    """Stereotype, default, misgendering and amplification, per language."""
+    codes = data.languages
+    found = [_stereotype(data.summary, code) for code in codes]
+    found += [_default(data.summary, code) for code in codes]
+    if len(codes) > 1:
+        found += _default_difference(data.summary)
+    found += [_misgendering(data.summary, code) for code in codes]
+    return found + [finding for code in codes for finding in _amplification(data.amplification, code)]
+
+
+def where_is_it(data: ReportData) -> list[Finding]:
+    """Where a probe and the lens find gender, per language."""
+    return [finding for code in data.languages for finding in (_probe(data.layers, code), _lens(data.layers, code))]
+
+
+def can_it_be_removed(data: ReportData) -> list[Finding]:
+    """What the best intervention within the harm budget leaves, per language; chosen on the select split, told on the report split."""
+    return [_removal(data.steering, code, data.harm_budget) for code in data.languages]
+
+
+def _find(rows: Iterable[Row], **wanted: object) -> Row | None:
+    """The first row whose columns have the wanted values."""
+    return next((row for row in rows if all(row[key] == value for key, value in wanted.items())), None)
+
+
+def _not_measured(what: str, language: str, row: Row | None) -> Finding:
+    reason = f": {row['note']}" if row is not None and row.get("note") else ""
+    return Finding(f"{language_name(language)}: {what} was not measured{reason}.", UNKNOWN)
+
+
+def _stereotype(summary: Sequence[Row], language: str) -> Finding:
+    name, row = language_name(language), _find(summary, metric="stereotype_spread", language=language)
+    if row is None or number(row, "value") is None:
+        return _not_measured("the stereotype", language, row)
+    said = f"P(woman) on images that do not say spreads over the professions with a standard deviation of {with_interval(row)}"
+    shown = leaves_out(row, 0.0)
+    if shown is None:
+        return Finding(f"{name}: {said}; without an interval nothing is concluded.", UNKNOWN)
+    if not shown:
+        return Finding(f"{name}: no stereotype shown. {said}; the interval covers zero.", ABSENT)
+    return Finding(f"{name}: stereotyped. {said}.", SHOWN)
+
+
+def _default(summary: Sequence[Row], language: str) -> Finding:
+    name, row = language_name(language), _find(summary, metric="masculine_default", language=language)
+    value = None if row is None else number(row, "value")
+    if row is None or value is None:
+        return _not_measured("the default gender", language, row)
+    said = f"1/2 \u2212 mean P(woman) is {with_interval(row)}"
+    shown = leaves_out(row, 0.0)
+    if not shown:
+        return Finding(
+            f"{name}: no default gender shown. {said}" + ("; the interval covers zero." if shown is False else "."), UNKNOWN if shown is None else ABSENT
+        )
+    return Finding(f"{name}: {'masculine' if value > 0 else 'feminine'} default. {said}.", SHOWN)
+
+
+def _default_difference(summary: Sequence[Row]) -> list[Finding]:
+    row = _find(summary, metric="masculine_default", language="ar-en")
+    value = None if row is None else number(row, "value")
+    if row is None or value is None:
+        return []
+    if not leaves_out(row, 0.0):
+        return [
+            Finding(f"No difference between the defaults of Arabic and English shown: Arabic minus English is {with_interval(row)} on the same images.", ABSENT)
+        ]
+    more = "more" if value > 0 else "less"
+    return [Finding(f"Arabic is {more} masculine by default than English, by {with_interval(row)} on the same images.", SHOWN)]
+
+
+def _misgendering(summary: Sequence[Row], language: str) -> Finding:
+    name, row = language_name(language), _find(summary, metric="misgender_gap", language=language)
+    value = None if row is None else number(row, "value")
+    if row is None or value is None:
+        return _not_measured("the misgendering gap", language, row)
+    said = f"wrong gender for women minus for men is {with_interval(row)}"
+    if not leaves_out(row, 0.0):
+        return Finding(f"{name}: no misgendering gap shown on clear images; {said}.", ABSENT)
+    return Finding(f"{name}: {'women' if value > 0 else 'men'} are misgendered more often on clear images; {said}.", SHOWN)
+
+
+def _amplification(rows: Sequence[Row], language: str) -> list[Finding]:
+    """The steps whose rise is shown, in one sentence."""
+    steps = [row for row in rows if row["language"] == language and number(row, "added") is not None]
+    if not steps:
+        return []
+    raised = [row for row in steps if leaves_out(row, 0.0, "added_low", "added_high") and row["added"] > 0]
+    if not raised:
+        return [Finding(f"{language_name(language)}: no step from the training captions to greedy captions is shown to add skew.", ABSENT)]
+    names = {"exact": "the model itself", "sample": "sampling", "greedy": "greedy decoding"}
+    told = "; ".join(f"{names[row['stage']]} adds {with_interval(row, 'added', 'added_low', 'added_high')}" for row in raised)
+    return [Finding(f"{language_name(language)}: the skew of the training captions is amplified: {told}.", SHOWN)]
+
+
+def _probe(layers: Sequence[Row], language: str) -> Finding:
+    name = language_name(language)
+    probe = [row for row in layers if row["panel"] == "probe" and row["language"] == language and number(row, "value") is not None]
+    controls = {row["layer"]: number(row, "value") for row in probe if row["series"] == "control"}
+    read = sorted((row for row in probe if row["series"] == "probe"), key=lambda row: row["layer"])
+    if not read:
+        return _not_measured("gender by layer", language, None)
+    # Above its control, and above chance: a control under 1/2 must not make a probe at chance look informed.
+    bars = {row["layer"]: max(0.5, bar) for row in read if (bar := controls.get(row["layer"])) is not None}
+    clear = [row for row in read if row["layer"] in bars and (low := number(row, "low")) is not None and low > bars[row["layer"]]]
+    if not clear:
+        return Finding(f"{name}: no layer is shown to carry gender at the decision token; no probe beats its control task.", ABSENT)
+    best = max(clear, key=lambda row: row["value"])
+    control = controls[best["layer"]]
+    assert control is not None
+    text = f"{name}: at the decision token a linear probe first beats its control in layer {clear[0]['layer']} and reads gender best in layer {best['layer']}"
+    return Finding(f"{text}, with balanced accuracy {with_interval(best)}; control task {figures_of(control)}.", SHOWN)
+
+
+def _lens(layers: Sequence[Row], language: str) -> Finding:
+    name = language_name(language)
+    lens = [row for row in layers if row["panel"] == "lens" and row["language"] == language]
+    women = {row["layer"]: number(row, "low") for row in lens if row["series"] == "woman"}
+    men = {row["layer"]: number(row, "high") for row in lens if row["series"] == "man"}
+    both = sorted(women.keys() & men.keys())
+    if not both:
+        return _not_measured("the logit lens", language, None)
+    parted = [layer for layer in both if (low := women[layer]) is not None and (high := men[layer]) is not None and low > 0 > high]
+    # The first layer from which on all layers tell the two apart: one layer that happens to is no emergence.
+    lasting = [layer for layer in parted if all(later in parted for later in both if later >= layer)]
+    if not lasting:
+        return Finding(f"{name}: the logit lens does not tell images of women from images of men in any last layers.", ABSENT)
+    return Finding(f"{name}: from layer {lasting[0]} on the logit lens says woman for images of women and man for images of men.", SHOWN)
+
+
+def _removal(steering: Sequence[Row], language: str, budget: float) -> Finding:
+    name = language_name(language)
+    told = [row for row in steering if row["language"] == language and row["split"] == "report" and number(row, "spread_left") is not None]
+    base = _find(told, arm="A0")
+    if base is None:
+        return _not_measured("an intervention with its baseline", language, None)
+    before = with_interval(base, "spread_left", "spread_low", "spread_high")
+    if not leaves_out(base, 0.0, "spread_low", "spread_high"):
+        return Finding(f"{name}: nothing to remove; no stereotype is shown without an intervention, {before}.", ABSENT)
+    chosen, how = _best_arm(steering, told, language, budget)
+    if chosen is None:
+        return Finding(f"{name}: {how}.", ABSENT)
+    arm = f"{chosen['arm']} {chosen['arm_name']}, latents chosen for {chosen['target']}, layer {chosen['layer']}, strength {chosen['strength']:g}"
+    after, price = with_interval(chosen, "spread_left", "spread_low", "spread_high"), _price(chosen)
+    told_all = f"{arm} ({how}) leaves a spread of {after} where the untouched model has {before}{price}."
+    p = number(chosen, "spread_p")
+    high, base_low = number(chosen, "spread_high"), number(base, "spread_low")
+    if high is None or base_low is None or high >= base_low or (p is not None and p > 0.05):
+        return Finding(f"{name}: not shown to be removable. {told_all}", ABSENT)
+    rest = "removed as far as can be seen" if not leaves_out(chosen, 0.0, "spread_low", "spread_high") else "reduced, not removed"
+    return Finding(f"{name}: {rest}. {told_all}", SHOWN)
+
+
+def _best_arm(steering: Sequence[Row], told: Sequence[Row], language: str, budget: float) -> tuple[Row | None, str]:
+    """The report row of the arm that leaves least on the select split within the budget, and how it was chosen or why there is none."""
+    key = ("arm", "target", "layer", "strength")
+    tried = [row for row in steering if row["language"] == language and row["split"] == "select" and row["arm"] not in CONTROL_ARMS]
+    if not tried:
+        full = [row for row in told if row["arm"] == "A3"]
+        if not full:
+            return None, "no intervention was tried"
+        strongest = max(full, key=lambda row: (row["strength"], row["target"] == "stereotype"))
+        return strongest, "full strength, fixed beforehand: there is no select split to choose on"
+    fit = [row for row in tried if (harm := number(row, "clear_harm")) is not None and harm <= budget and number(row, "spread_left") is not None]
+    fit.sort(key=lambda row: row["spread_left"])
+    if not fit:
+        return None, f"every intervention did more harm on clear images than the budget of {figures_of(budget)} allows"
+    row = _find(told, **{column: fit[0][column] for column in key})
+    return (row, "chosen on the select split within the harm budget") if row else (None, "the chosen intervention was not measured on the report split")
+
+
+def _price(row: Row) -> str:
+    """What it costs on clear images, and the permutation p, as far as known."""
+    harm, p = number(row, "clear_harm"), number(row, "spread_p")
+    cost = "" if harm is None else f", at a harm of {with_interval(row, 'clear_harm', 'harm_low', 'harm_high')} on clear images"
+    return cost + ("" if p is None else f"; p = {p:.3g} against matched random latents")

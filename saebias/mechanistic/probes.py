@@ -1,0 +1,181 @@
+"""Linear probes of visible gender: layer x language x token kind, with the controls without which a probe means nothing.
+
+A probe may only read rows at or before the decision position: behind it stands the caption's own gender word, and reading that says nothing about the picture.
+Shapes: N rows (one per image), D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from saebias.errors import InputError
+from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.probing import ProbeResult, probe, probe_transfer
+
+READS_CAPTION = "READS THE CAPTION: rows lie behind the decision position, where the caption's own gender word stands; no evidence about the picture"
+OWN_MEAN = "each language centred on its own mean"
+
+
+@dataclass(frozen=True)
+class ProbeRows:
+    """What one probe reads: one row per image that shows a woman or a man.
+
+    `offset_N` is the row's position minus the decision position of its caption: at most 0 where the caption's gender word has not been read yet (image and
+    prompt tokens always); None for features that are no tokens (pixels, word counts).
+    """
+
+    x_ND: np.ndarray
+    is_female_N: np.ndarray
+    image_N: np.ndarray
+    cluster_N: np.ndarray
+    context_N: np.ndarray
+    offset_N: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        finite(self.x_ND, "probe activations")
+        same_rows(x=self.x_ND, is_female=self.is_female_N, image=self.image_N, cluster=self.cluster_N, context=self.context_N)
+        if len(np.unique(self.image_N)) < len(self.image_N):
+            raise InputError("a probe's rows name an image twice; pool its tokens, or take one")
+
+    @property
+    def reads_caption(self) -> bool:
+        """Whether a row lies behind the decision position."""
+        return self.offset_N is not None and bool((self.offset_N > 0).any())
+
+
+@dataclass(frozen=True, order=True)
+class ProbePlace:
+    """Where a probe reads: a layer's tokens of one kind, or (layer None) a baseline by name, in one language."""
+
+    language: str
+    token_kind: str
+    layer: int | None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One probe as a table row; NaN, with the reason in `note`, where a number cannot be computed."""
+
+    layer: int | None
+    train_language: str
+    test_language: str
+    token_kind: str
+    baseline: str | None
+    balanced_accuracy: float
+    low: float
+    high: float
+    auroc: float
+    control_accuracy: float
+    selectivity: float
+    permuted_accuracy: float
+    n_images: int
+    n_clusters: int
+    note: str
+
+
+@dataclass(frozen=True)
+class TransformerProbeAnalyzer:
+    """Cross-fitted probes with folds over image clusters, scaling inside the fold, a control task per context, and permuted labels."""
+
+    n_folds: int = 5
+    n_control: int = 10
+    n_permutations: int = 99
+
+    def read(self, places: Mapping[ProbePlace, ProbeRows], *, seed: int, transfer: bool = True) -> list[ProbeRow]:
+        """One row per place, and one per ordered pair of languages that share layer and token kind (trained on one, tested on the other).
+
+        A place whose class has fewer clusters than folds gets a row of NaN with the reason.
+        """
+        rows = [self._within(place, data, seed) for place, data in places.items()]
+        if not transfer:
+            return rows
+        groups: dict[tuple[str, int | None, str | None], list[ProbePlace]] = {}
+        for place in places:
+            groups.setdefault((place.token_kind, place.layer, place.baseline), []).append(place)
+        for group in groups.values():
+            rows += [self._across(train, test, places[train], places[test], seed) for train, test in permutations(group, 2)]
+        return rows
+
+    def _within(self, place: ProbePlace, data: ProbeRows, seed: int) -> ProbeRow:
+        check_place(place, data)
+        try:
+            result = probe(
+                data.x_ND,
+                data.is_female_N,
+                data.cluster_N,
+                types=data.context_N,
+                seed=seed,
+                n_folds=self.n_folds,
+                n_control=self.n_control,
+                n_permutations=self.n_permutations,
+            )
+        except InputError as error:
+            return _row(place, place, _undefined(data, str(error)), "")
+        return _row(place, place, result, READS_CAPTION if data.reads_caption else "")
+
+    def _across(self, train: ProbePlace, test: ProbePlace, of_train: ProbeRows, of_test: ProbeRows, seed: int) -> ProbeRow:
+        try:
+            result = probe_transfer(
+                of_train.x_ND,
+                of_train.is_female_N,
+                of_train.cluster_N,
+                of_test.x_ND,
+                of_test.is_female_N,
+                of_test.cluster_N,
+                seed=seed,
+                n_folds=self.n_folds,
+                centre="own",
+            )
+        except InputError as error:
+            return _row(train, test, _undefined(of_test, str(error)), OWN_MEAN)
+        flag = READS_CAPTION if of_train.reads_caption or of_test.reads_caption else ""
+        return _row(train, test, result, "; ".join(filter(None, [OWN_MEAN, flag])))
+
+
+def check_place(place: ProbePlace, data: ProbeRows) -> None:
+    """Raise InputError where rows said to stand before the caption, or at the decision, lie behind it."""
+    if place.token_kind in ("image", "prompt", "decision") and data.reads_caption:
+        assert data.offset_N is not None
+        behind = int((data.offset_N > 0).sum())
+        raise InputError(
+            f"{behind} of {len(data.offset_N)} rows of kind {place.token_kind!r} ({place.language}, layer {place.layer}) lie behind the decision position"
+        )
+
+
+def pool_tokens(x_TD: np.ndarray, image_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(x_ND, image_N): the mean over each image's tokens, images in the order of `np.unique`; for probes only, never for a dictionary."""
+    image_N = np.unique(image_T)
+    index_T, n_images = cluster_index(image_T)
+    sums_ND = np.zeros((n_images, x_TD.shape[1]))
+    np.add.at(sums_ND, index_T, x_TD)
+    return sums_ND / np.bincount(index_T)[:, None], image_N
+
+
+def _undefined(data: ProbeRows, reason: str) -> ProbeResult:
+    nan = float("nan")
+    return ProbeResult(nan, nan, nan, nan, nan, nan, nan, nan, len(data.image_N), len(np.unique(data.cluster_N)), reason)
+
+
+def _row(train: ProbePlace, test: ProbePlace, result: ProbeResult, flag: str) -> ProbeRow:
+    return ProbeRow(
+        layer=train.layer,
+        train_language=train.language,
+        test_language=test.language,
+        token_kind=train.token_kind,
+        baseline=train.baseline,
+        balanced_accuracy=result.balanced_accuracy,
+        low=result.low,
+        high=result.high,
+        auroc=result.auroc,
+        control_accuracy=result.control_accuracy,
+        selectivity=result.selectivity,
+        permuted_accuracy=result.permuted_accuracy,
+        n_images=result.n_rows,
+        n_clusters=result.n_clusters,
+        note="; ".join(filter(None, [flag, result.note])),
+    )

@@ -183,6 +183,8 @@ def _hub_errors(name: str, revision: str | None) -> Generator[None]:
         if Path(name).is_dir():
             raise ModelError(f"model folder {name} cannot be read: {_one_line(error)}; save or download it again") from error
         raise ModelError(_missing(name, command)) from error
+    except ImportError as error:
+        raise ModelError(f"model {name} needs a package that is not installed: {_one_line(error)}") from error
     except ValueError as error:
         raise ModelError(f"model {name} cannot be used: {_one_line(error)}") from error
 

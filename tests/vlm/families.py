@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -18,6 +17,9 @@ from transformers import (
     Gemma3Processor,
     Gemma3TextConfig,
     GemmaConfig,
+    Idefics3Config,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
     LlamaConfig,
     LlavaConfig,
     LlavaProcessor,
@@ -27,7 +29,6 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaProcessor,
     PreTrainedConfig,
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLProcessor,
     Qwen2Config,
@@ -36,61 +37,19 @@ from transformers import (
     Qwen2VLProcessor,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
+    SmolVLMConfig,
 )
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 
 from saebias.vlm.loading import LoadedModel, from_parts
 from saebias.vlm.processors import without_video
+from tests.vlm.tiny_tokenizers import SPECIAL, byte_tokenizer
 
-IMAGE_FAMILIES = ("gemma3", "paligemma", "llava", "qwen2_vl", "qwen2_5_vl")
+IMAGE_FAMILIES = ("gemma3", "paligemma", "llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm")
 TEXT_FAMILIES = ("gemma3_text", "llama", "qwen2")
 ALL_FAMILIES = (*IMAGE_FAMILIES, "mllama", *TEXT_FAMILIES)
 
 SIDE = 32  # pixels
-TEXT = ["a woman cook with a ball", "a man cook with a car", "describe the picture", "طباخة مع كرة", "طباخ مع سيارة", "صف الصورة"]
-SPECIAL = {
-    "bos": "<bos>",
-    "eos": "<eos>",
-    "pad": "<pad>",
-    "unk": "<unk>",
-    "image": "<image>",
-    "boi": "<start_of_image>",
-    "eoi": "<end_of_image>",
-    "video": "<video>",
-    "python": "<|python_tag|>",
-}
-
-
-def _tokenizer(*, with_bos: bool) -> Any:
-    core = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=list(SPECIAL.values()), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    core.train_from_iterator(TEXT * 4, trainer)
-    if with_bos:
-        bos = SPECIAL["bos"]
-        core.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, core.token_to_id(bos))])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=SPECIAL["bos"],
-        eos_token=SPECIAL["eos"],
-        pad_token=SPECIAL["pad"],
-        unk_token=SPECIAL["unk"],
-        extra_special_tokens={
-            "image_token": SPECIAL["image"],
-            "boi_token": SPECIAL["boi"],
-            "eoi_token": SPECIAL["eoi"],
-            "video_token": SPECIAL["video"],
-        },
-    )
-    # A stand-in for the templates of instruction-tuned models: it writes its own beginning-of-text token, as Gemma's does.
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}<user>{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
-        "{% if c['type'] == 'image' %}IMAGE_SLOT{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}{{ '\n' }}{% endfor %}{{ '<model>\n' }}"
-    )
-    return tokenizer
 
 
 def _text(vocab: int) -> dict[str, Any]:
@@ -191,6 +150,15 @@ def _qwen_pixels() -> Qwen2VLImageProcessorPil:
     return Qwen2VLImageProcessorPil(patch_size=8, merge_size=2, size={"shortest_edge": 256, "longest_edge": 4096})
 
 
+def _idefics3(config_class: type[Idefics3Config] | type[SmolVLMConfig], tokenizer: Any) -> tuple[PreTrainedConfig, object]:
+    # Its SmolVLM twin reads the same inputs; SmolVLM's own processor wants the package num2words, which only videos need.
+    vision = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8}
+    text = LlamaConfig(**_text(len(tokenizer))).to_dict()
+    config = config_class(text_config=text, vision_config=vision, scale_factor=2, image_token_id=tokenizer.convert_tokens_to_ids(SPECIAL["image"]))
+    pixels = Idefics3ImageProcessorPil(size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE})
+    return config, Idefics3Processor(pixels, tokenizer, image_seq_len=4)
+
+
 def _mllama(tokenizer: Any) -> tuple[PreTrainedConfig, object]:
     text = MllamaTextConfig(**_text(len(tokenizer)), cross_attention_layers=[1])
     vision = MllamaVisionConfig(
@@ -221,6 +189,8 @@ BUILDERS: dict[str, Callable[[Any], tuple[PreTrainedConfig, object]]] = {
     "llava": _llava,
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
+    "idefics3": functools.partial(_idefics3, Idefics3Config),
+    "smolvlm": functools.partial(_idefics3, SmolVLMConfig),
     "mllama": _mllama,
     "gemma3_text": _text_only(_gemma_text),
     "llama": _text_only(lambda vocab: LlamaConfig(**_text(vocab))),
@@ -231,7 +201,7 @@ BUILDERS: dict[str, Callable[[Any], tuple[PreTrainedConfig, object]]] = {
 @functools.cache
 def build_family(name: str) -> LoadedModel:
     """The tiny model of family `name` with its processor; weights are large enough for predictions to differ clearly."""
-    tokenizer = _tokenizer(with_bos=name not in ("qwen2_vl", "qwen2_5_vl", "qwen2"))
+    tokenizer = byte_tokenizer(with_bos=name not in ("qwen2_vl", "qwen2_5_vl", "qwen2"))
     config, processor = BUILDERS[name](tokenizer)
     torch.manual_seed(11)
     auto = AutoModelForCausalLM if processor is None else AutoModelForImageTextToText
@@ -247,19 +217,8 @@ def build_family(name: str) -> LoadedModel:
 
 def gemma3_with_softcap(cap: float) -> LoadedModel:
     """A Gemma 3 with pictures whose text config names a soft-cap: its class does not apply one."""
-    tokenizer = _tokenizer(with_bos=True)
+    tokenizer = byte_tokenizer(with_bos=True)
     config, processor = _gemma3(tokenizer)
     config.text_config.final_logit_softcapping = cap
     torch.manual_seed(11)
     return from_parts(AutoModelForImageTextToText.from_config(config), tokenizer, processor, name="tiny-gemma3-softcap")
-
-
-def dummy_prefix_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer like Llama's first one: it puts a space before every text."""
-    core = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
-    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    core.decoder = decoders.Metaspace(prepend_scheme="always")
-    core.train_from_iterator(
-        [f"{text}\n" for text in TEXT] * 4, trainers.BpeTrainer(vocab_size=200, special_tokens=list(SPECIAL.values()), show_progress=False)
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=SPECIAL["bos"], eos_token=SPECIAL["eos"], unk_token=SPECIAL["unk"])

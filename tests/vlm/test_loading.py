@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,12 @@ ANSWER: Any = SimpleNamespace(headers={}, request=None)
 
 
 def test_a_saved_model_loads_as_it_was(family: LoadedModel, images: list, tmp_path: Path) -> None:
-    loaded = load_model(_save(family, tmp_path))
+    folder = _save(family, tmp_path)
+    if family.adapter.family == "smolvlm" and find_spec("num2words") is None:
+        with pytest.raises(ModelError, match="needs a package that is not installed: Package `num2words`"):
+            load_model(folder)
+        return
+    loaded = load_model(folder)
     assert torch.equal(forward(loaded, batch(loaded, images)), forward(family, batch(family, images)))
     assert not loaded.model.training
     assert loaded.name == str(tmp_path)

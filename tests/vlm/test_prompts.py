@@ -9,7 +9,8 @@ from saebias.vlm.inputs import build_inputs
 from saebias.vlm.loading import LoadedModel
 from saebias.vlm.prompts import PromptTokens, caption_tokens, decision, decision_token_count, find_decision, prompt_tokens, render_prompt
 from tests.vlm.conftest import CAPTIONS, PROMPTS
-from tests.vlm.families import build_family, dummy_prefix_tokenizer
+from tests.vlm.families import build_family
+from tests.vlm.tiny_tokenizers import dummy_prefix_tokenizer
 
 
 def _prompt(loaded: LoadedModel, text: str) -> PromptTokens:

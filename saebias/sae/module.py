@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saebias.errors import InputError
 from saebias.sae.selection import topk_positive
 
-ARCHITECTURES = ("topk", "relu")
+ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "gated", "relu")
 ROWS_PER_CHUNK = 4096
 
 
@@ -25,8 +25,10 @@ class SaeSpec:
     d_model: int
     n_latents: int
     k: int
-    """Active latents a row (topk). Kept, but unused, by `relu`."""
+    """Active latents a row: exactly for topk, on average for batchtopk; the others keep it as a note, and may say 0."""
     architecture: str = "topk"
+    """What makes codes of pre-activations p: `topk` the k largest positive ones; `batchtopk` and `jumprelu` those above a threshold for each latent; `relu` all
+    positive ones; `gated` those whose gate is positive, with p scaled and shifted for the magnitude."""
     seed: int = 0
     """Seed of the initial weights; never the seed of the data or of its order."""
     frozen_decoder: bool = False
@@ -37,7 +39,8 @@ class SaeSpec:
             raise InputError(f"unknown SAE architecture {self.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
         if self.d_model < 1 or self.n_latents < 1:
             raise InputError(f"an SAE of {self.d_model} dimensions and {self.n_latents} latents is empty; both must be at least 1")
-        if not 1 <= self.k < self.n_latents:
+        fewest = 1 if self.architecture in ("topk", "batchtopk") else 0
+        if not fewest <= self.k < self.n_latents:
             raise InputError(f"k={self.k} active of {self.n_latents} latents is not sparse; choose 1 <= k < n_latents")
 
 
@@ -53,6 +56,11 @@ class SparseAutoencoder(nn.Module):
         self.b_enc_F = nn.Parameter(torch.zeros(spec.n_latents))
         self.W_dec_FD = nn.Parameter(decoder_FD)
         self.b_dec_D = nn.Parameter(torch.zeros(spec.d_model))
+        if spec.architecture in ("batchtopk", "jumprelu"):
+            self.threshold_F = nn.Parameter(torch.zeros(spec.n_latents))
+        if spec.architecture == "gated":
+            self.r_mag_F = nn.Parameter(torch.zeros(spec.n_latents))
+            self.b_mag_F = nn.Parameter(torch.zeros(spec.n_latents))
 
     def preactivations(self, x_ND: Tensor) -> Tensor:
         """`(x - b_dec) W_enc + b_enc` [N, F]: the same in training, in hooks and in analysis."""
@@ -62,10 +70,17 @@ class SparseAutoencoder(nn.Module):
         """Codes [N, F], never negative; with `topk` at most k of a row differ from 0 (fewer when fewer pre-activations are positive)."""
         self._check_width(x_ND)
         pre_NF = self.preactivations(x_ND)
-        if self.spec.architecture == "relu":
-            return torch.relu(pre_NF)
-        values_NK, indices_NK = topk_positive(pre_NF, self.spec.k)
-        return torch.zeros_like(pre_NF).scatter(1, indices_NK, values_NK)
+        match self.spec.architecture:
+            case "topk":
+                values_NK, indices_NK = topk_positive(pre_NF, self.spec.k)
+                return torch.zeros_like(pre_NF).scatter(1, indices_NK, values_NK)
+            case "batchtopk" | "jumprelu":
+                return torch.relu(pre_NF) * (pre_NF > self.threshold_F)
+            case "gated":
+                # The magnitude shares the encoder with the gate: p - b_enc is (x - b_dec) W_enc.
+                return torch.relu((pre_NF - self.b_enc_F) * self.r_mag_F.exp() + self.b_mag_F) * (pre_NF > 0)
+            case _:
+                return torch.relu(pre_NF)
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """The k largest codes of each row, (values [N, K], indices [N, K] int64), in no stated order; unused places have value 0.

@@ -20,16 +20,24 @@ class InputScale:
 
     mean_D: Tensor
     scale: float
+    outlier_ratio: float
+    """A row whose distance from the mean is more than this many typical ones is an outlier."""
+
+    def is_usual_N(self, normalised_ND: Tensor) -> Tensor:
+        """Which rows, in training units, are not outliers [N] bool."""
+        return normalised_ND.square().mean(1) <= self.outlier_ratio**2
 
     def normalise(self, x_ND: Tensor) -> Tensor:
         """Raw activations in training units."""
         return (x_ND - self.mean_D) / self.scale
 
 
-def input_scale(x_ND: Tensor) -> InputScale:
+def input_scale(x_ND: Tensor, outlier_ratio: float = 10.0) -> InputScale:
     """Mean and scalar scale of the first rows of a training; raises InputError when these rows cannot train a dictionary.
 
-    Refused are rows that are NaN, infinite or all zero, and a dimension that never changes: each is the sign of a broken extraction.
+    Outliers (rows more than `outlier_ratio` times as far from the mean as the median row) do not count: language models put activations a hundred times the
+    usual norm on a few tokens, and those few would set the scale. Refused are rows that are NaN, infinite or all zero, and a dimension that never changes:
+    each is the sign of a broken extraction.
     """
     check_rows(x_ND, "the first rows")
     if len(x_ND) < 2:
@@ -37,9 +45,10 @@ def input_scale(x_ND: Tensor) -> InputScale:
     constant = torch.nonzero(x_ND.amax(0) == x_ND.amin(0)).flatten().tolist()
     if constant:
         raise InputError(f"dimension {constant[0]} is constant over the first {len(x_ND)} rows ({len(constant)} such dimensions); check the hook point")
-    mean_D = x_ND.double().mean(0)
-    scale = (x_ND.double() - mean_D).square().mean().sqrt().item()
-    return InputScale(mean_D.to(x_ND.dtype), scale)
+    distance_N = torch.linalg.vector_norm(x_ND - x_ND.median(dim=0).values, dim=1)
+    usual_ND = x_ND[distance_N <= outlier_ratio * distance_N.median()].double()
+    mean_D = usual_ND.mean(0)
+    return InputScale(mean_D.to(x_ND.dtype), (usual_ND - mean_D).square().mean().sqrt().item(), outlier_ratio)
 
 
 def check_rows(x_ND: Tensor, place: str) -> None:
@@ -60,8 +69,12 @@ def check_rows(x_ND: Tensor, place: str) -> None:
 def fold_input_scale(sae: SparseAutoencoder, scale: InputScale) -> None:
     """Change an SAE trained on normalised activations into the equal one on raw activations, in place.
 
-    With z = (x - mean) / s the pre-activations of raw x become s times the old ones: b_dec' = mean + s b_dec, b_enc' = s b_enc, both matrices unchanged.
-    ReLU and TopK commute with a positive factor, so codes are now in raw units and the reconstruction is mean + s x_hat(z).
+    With z = (x - mean) / s the pre-activations of raw x become s times the old ones: b_dec' = mean + s b_dec, b_enc' = s b_enc (thresholds
+    and the magnitude bias of gated SAEs likewise), both matrices unchanged.
+    ReLU, TopK and thresholds commute with a positive factor, so codes are now in raw units and the reconstruction is mean + s x_hat(z).
     """
     sae.b_dec_D.mul_(scale.scale).add_(scale.mean_D)
-    sae.b_enc_F.mul_(scale.scale)
+    in_units_of_x = {"b_enc_F", "threshold_F", "b_mag_F"}
+    for name, parameter in sae.named_parameters():
+        if name in in_units_of_x:
+            parameter.mul_(scale.scale)

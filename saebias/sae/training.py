@@ -48,6 +48,8 @@ class TrainConfig:
     """Dead latents a row that take part in AuxK; None takes half the model width."""
     dead_after_tokens: int = 20_480
     """A latent counts as dead when it was not active for this many rows."""
+    outlier_ratio: float = 10.0
+    """Rows this many times farther from the mean than usual are left out of training (and counted): a handful of them can be most of the variance."""
     history_rows: int = 50
     """About how many rows of history a training leaves."""
     beta1: float = 0.9
@@ -83,6 +85,8 @@ class TrainSummary:
     frozen_decoder: bool
     steps: int
     tokens: int
+    outlier_rows: int
+    """Rows left out because of their norm; not among `tokens`."""
     learning_rate: float
     input_scale: float
     seconds: float
@@ -129,7 +133,7 @@ class SaeTrainer:
         if spec.architecture != "topk":
             raise InputError(f"SAEs of architecture {spec.architecture!r} can be used but not trained here; train a topk one")
         self.spec, self.config, self.steps = spec, config, steps
-        self.scale: InputScale = input_scale(first_rows_ND)
+        self.scale: InputScale = input_scale(first_rows_ND, config.outlier_ratio)
         self.peak_learning_rate = config.learning_rate or chosen_learning_rate(steps, spec.n_latents)
         self.kernels = choose_kernels(config.kernels)
         self.weights = initial_weights(spec, self.scale.normalise(first_rows_ND[:AUX_ROWS]), self.kernels)
@@ -138,6 +142,7 @@ class SaeTrainer:
         self._mean_norm: float | None = None
         self.step_count = 0
         self.tokens = 0
+        self.outlier_rows = 0
 
     def learning_rate(self) -> float:
         """The learning rate of the step to come."""
@@ -154,6 +159,10 @@ class SaeTrainer:
         """Learn from one batch of raw activations; raises InputError when a row is NaN, infinite or all zero."""
         check_rows(raw_BD, f"batch {self.step_count + 1}")
         x_BD = self.scale.normalise(raw_BD)
+        usual_B = self.scale.is_usual_N(x_BD)
+        if not bool(usual_B.all()):
+            x_BD = x_BD[usual_B]
+            self.outlier_rows += len(raw_BD) - len(x_BD)
         centred_BD = x_BD - self.weights.b_dec_D
         codes = self.kernels.encode(centred_BD, self.weights, self.spec.k)
         rebuilt = self.kernels.rebuild(x_BD, codes, self.weights)
@@ -299,6 +308,7 @@ def _summary(trainer: SaeTrainer, sae: SparseAutoencoder, history: list[HistoryR
         frozen_decoder=spec.frozen_decoder,
         steps=trainer.step_count,
         tokens=trainer.tokens,
+        outlier_rows=trainer.outlier_rows,
         learning_rate=trainer.peak_learning_rate,
         input_scale=trainer.scale.scale,
         seconds=seconds,

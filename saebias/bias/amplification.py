@@ -72,8 +72,12 @@ def _levels(exact: ExactProbabilities, language: str, captions: dict[str, Captio
     left_out = [str(name) for name in found.names_O[~keep_O]]
     share_OL = np.concatenate([dataset_O[keep_O, None], found.means_O[keep_O]], axis=1)
     fixed_ROL = np.broadcast_to(dataset_O[keep_O, None], (n_draws, int(keep_O.sum()), 1))
-    draws_ROL = np.concatenate([fixed_ROL, found.draws_RO[:, keep_O]], axis=2)
-    note = f"left out (no reference or no gendered caption): {', '.join(left_out)}" if left_out else ""
+    single_O = found.n_clusters_O < 2
+    draws_RO = np.where(single_O[None, :, None], found.means_O, found.draws_RO)[:, keep_O]
+    draws_ROL = np.concatenate([fixed_ROL, draws_RO], axis=2)
+    alone = [str(name) for name in found.names_O[keep_O & single_O]]
+    reasons = (("left out (no reference or no gendered caption)", left_out), ("taken as certain (one cluster)", alone))
+    note = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in reasons if names)
     return _Levels(("dataset", "exact", *given), share_OL, draws_ROL, len(table), len(np.unique(table.cluster_N)), note)
 
 
@@ -93,16 +97,23 @@ def _level_rows(levels: _Levels, language: str) -> list[BiasRow]:
     leaning_O = sign_O != 0
     for kind in ("", "signed_"):
         if kind == "":
-            value_L, draws_RL = np.abs(levels.share_OL - 0.5), np.abs(levels.draws_ROL - 0.5)
+            value_OL, draws_ROL = np.abs(levels.share_OL - 0.5), np.abs(levels.draws_ROL - 0.5)
         else:
-            value_L, draws_RL = (sign_O[:, None] * (levels.share_OL - 0.5))[leaning_O], (sign_O[:, None] * (levels.draws_ROL - 0.5))[:, leaning_O]
-        if value_L.shape[0] == 0:
+            value_OL, draws_ROL = (sign_O[:, None] * (levels.share_OL - 0.5))[leaning_O], (sign_O[:, None] * (levels.draws_ROL - 0.5))[:, leaning_O]
+        if len(value_OL) == 0:
             reason = "no context leans in the dataset" if kind else "no context is left"
             rows.append(_empty(f"amplification_{kind}exact", language, levels, reason))
             continue
-        value_L, draws_RL = value_L.mean(axis=0), draws_RL.mean(axis=1)
-        rows.extend(_rows_of_kind(kind, value_L, draws_RL, levels, language))
+        rows.extend(_rows_of_kind(kind, value_OL.mean(axis=0), _mean_over_contexts(draws_ROL), levels, language))
     return rows
+
+
+def _mean_over_contexts(draws_ROL: np.ndarray) -> np.ndarray:
+    """draws_RL: a context without a gendered caption in a draw is left out of that draw, at every level alike."""
+    defined_RO1 = np.isfinite(draws_ROL).all(axis=2, keepdims=True)
+    count_R1 = defined_RO1.sum(axis=1)
+    sums_RL = np.where(defined_RO1, draws_ROL, 0.0).sum(axis=1)
+    return np.divide(sums_RL, count_R1, out=np.full_like(sums_RL, np.nan), where=count_R1 > 0)
 
 
 def _rows_of_kind(kind: str, value_L: np.ndarray, draws_RL: np.ndarray, levels: _Levels, language: str) -> list[BiasRow]:

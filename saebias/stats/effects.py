@@ -103,7 +103,9 @@ def cohens_d(x: ArrayLike, y: ArrayLike) -> np.ndarray:
         raise InputError(f"groups of {n1} and {n0} rows: a pooled standard deviation needs two rows in each")
     pooled_F = np.sqrt(((n1 - 1) * x_NF[y_N].var(axis=0, ddof=1) + (n0 - 1) * x_NF[~y_N].var(axis=0, ddof=1)) / (n1 + n0 - 2))
     difference_F = mean_difference(x_NF, y_N)
-    return np.divide(difference_F, pooled_F, out=np.full_like(difference_F, np.nan), where=pooled_F > 0)
+    # The deviation of equal values is rounding, not variation.
+    varies_F = pooled_F > 1e-12 * np.abs(x_NF).max(axis=0)
+    return np.divide(difference_F, pooled_F, out=np.full_like(difference_F, np.nan), where=varies_F)
 
 
 def cluster_permutation_auroc(

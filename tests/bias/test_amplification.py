@@ -71,6 +71,24 @@ def test_signed_steps_cover_zero_for_a_calibrated_model_with_few_samples() -> No
     assert np.mean(covered) >= 0.88
 
 
+def test_a_context_that_is_mostly_captioned_neutrally_does_not_cost_the_interval() -> None:
+    rng = np.random.default_rng(6)
+    exact = exact_rows(SKEWED, rng)
+    sampled = captions_of(exact, rng)
+    # One gendered cluster of six is missing from a third of the draws.
+    silent_N = (sampled.context_N == "c02") & (sampled.cluster_N != sampled.cluster_N[sampled.context_N == "c02"].min())
+    rows = amplification_rows(exact, sampled.where(~silent_N), None, SKEWED, seed=0, n_draws=200)
+    row = by_metric(rows, "amplification_step_sample", "en")
+    assert row.low < row.value < row.high
+
+
+def test_a_context_of_one_cluster_is_named() -> None:
+    exact = exact_rows(SKEWED, np.random.default_rng(7))
+    keep_N = (exact.context_N != "c00") | (exact.cluster_N == 0)
+    row = by_metric(amplification_rows(exact.where(keep_N), None, None, SKEWED, seed=0, n_draws=100), "amplification_exact", "en")
+    assert "one cluster): c00" in row.note and row.low < row.high
+
+
 def test_a_context_without_reference_is_left_out_of_every_level() -> None:
     partial = {key: share for key, share in SKEWED.items() if key[0] != "c07"}
     rows = amplification_rows(exact_rows(SKEWED, np.random.default_rng(5)), None, None, partial, seed=0, n_draws=100)

@@ -81,7 +81,7 @@ def test_effect_sizes_agree_with_their_textbook_formulas() -> None:
 
 
 def test_an_effect_size_that_cannot_be_computed_is_nan_and_not_zero() -> None:
-    assert np.isnan(cohens_d(np.zeros((10, 1)), np.arange(10) % 2)[0])
+    assert np.isnan(cohens_d(np.stack([np.zeros(10), np.full(10, 0.1)], axis=1), np.arange(10) % 2)).all()
 
 
 def test_permutation_p_is_uniform_under_the_null_with_near_duplicates() -> None:

@@ -170,24 +170,7 @@ def _assemble(
     pad_id: int,
     device: torch.device,
 ) -> ModelInputs:
-    lengths = [len(prompt.ids) + len(caption) for prompt, caption in zip(prompts, captions, strict=True)]
-    columns = max(lengths)
-    if columns > adapter.max_positions:
-        row = int(np.argmax(lengths))
-        raise InputError(f"row {row} has {columns} tokens but the model's context is {adapter.max_positions}; shorten the prompt or the caption")
-    ids_BT = np.full((len(prompts), columns), pad_id, dtype=np.int64)
-    kind_BT = np.full(ids_BT.shape, PAD, dtype=np.uint8)
-    position_BT = np.full(ids_BT.shape, -1, dtype=np.int64)
-    type_BT = np.zeros(ids_BT.shape, dtype=np.int64)
-    for row, (prompt, caption, length) in enumerate(zip(prompts, captions, lengths, strict=True)):
-        start = columns - length if padding == "left" else 0
-        middle, end = start + len(prompt.ids), start + length
-        ids_BT[row, start:middle], ids_BT[row, middle:end] = prompt.ids, tuple(caption)
-        kind_BT[row, start:middle], kind_BT[row, middle:end] = PROMPT, CAPTION
-        position_BT[row, start:end] = np.arange(length)
-        if prompt.type_ids is not None:
-            # PaliGemma marks the causal part behind its bidirectional prompt with 1; elsewhere text is 0.
-            type_BT[row, start:middle], type_BT[row, middle:end] = prompt.type_ids, int(adapter.is_prefix_lm)
+    ids_BT, kind_BT, position_BT, type_BT = _token_table(adapter, prompts, captions, padding, pad_id)
     if features is not None:
         kind_BT[(ids_BT == adapter.image_token_id) & (kind_BT == PROMPT)] = IMAGE
     ids, kinds = torch.from_numpy(ids_BT).to(device), torch.from_numpy(kind_BT).to(device)
@@ -209,3 +192,28 @@ def _assemble(
         padding=padding,
         pad_id=pad_id,
     )
+
+
+def _token_table(
+    adapter: Adapter, prompts: Sequence[PromptTokens], captions: Sequence[Sequence[int]], padding: Padding, pad_id: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, kinds (image tokens still counted as prompt), positions within the row and type ids, each (B, T)."""
+    lengths = [len(prompt.ids) + len(caption) for prompt, caption in zip(prompts, captions, strict=True)]
+    columns = max(lengths)
+    if columns > adapter.max_positions:
+        row = int(np.argmax(lengths))
+        raise InputError(f"row {row} has {columns} tokens but the model's context is {adapter.max_positions}; shorten the prompt or the caption")
+    ids_BT = np.full((len(prompts), columns), pad_id, dtype=np.int64)
+    kind_BT = np.full(ids_BT.shape, PAD, dtype=np.uint8)
+    position_BT = np.full(ids_BT.shape, -1, dtype=np.int64)
+    type_BT = np.zeros(ids_BT.shape, dtype=np.int64)
+    for row, (prompt, caption, length) in enumerate(zip(prompts, captions, lengths, strict=True)):
+        start = columns - length if padding == "left" else 0
+        middle, end = start + len(prompt.ids), start + length
+        ids_BT[row, start:middle], ids_BT[row, middle:end] = prompt.ids, tuple(caption)
+        kind_BT[row, start:middle], kind_BT[row, middle:end] = PROMPT, CAPTION
+        position_BT[row, start:end] = np.arange(length)
+        if prompt.type_ids is not None:
+            # PaliGemma marks the causal part behind its bidirectional prompt with 1; elsewhere text is 0.
+            type_BT[row, start:middle], type_BT[row, middle:end] = prompt.type_ids, int(adapter.is_prefix_lm)
+    return ids_BT, kind_BT, position_BT, type_BT

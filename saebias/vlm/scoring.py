@@ -18,6 +18,7 @@ from saebias.errors import InputError
 from saebias.vlm.forward import Edit, Piece, PrefixState, caption_piece, copy_cache, run, run_prompt
 from saebias.vlm.inputs import ModelInputs
 from saebias.vlm.loading import LoadedModel
+from saebias.vlm.positions import CAPTION
 from saebias.vlm.prompts import caption_tokens
 
 PAIRS_PER_PASS = 512
@@ -111,7 +112,7 @@ def token_logp(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
 def caption_logp(inputs: ModelInputs, logits_BTV: Tensor) -> Tensor:
     """Log-probability (B,) in float64 of the teacher-forced caption of every row of a batch, from that batch's logits."""
     logp_BT = token_logp(logits_BTV[:, :-1], inputs.input_ids_BT[:, 1:])
-    is_caption_BT = (inputs.token_kind_BT == 3)[:, 1:]
+    is_caption_BT = (inputs.token_kind_BT == CAPTION)[:, 1:]
     return torch.where(is_caption_BT, logp_BT, 0.0).double().sum(1)
 
 

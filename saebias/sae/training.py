@@ -15,8 +15,9 @@ from torch import Tensor
 
 from saebias.errors import InputError
 from saebias.report import Reporter
+from saebias.sae.initialisation import initial_weights
 from saebias.sae.kernels.choice import choose_kernels
-from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
+from saebias.sae.kernels.contract import AdamStep, SparseCodes, Weights
 from saebias.sae.losses import add_aux_gradients
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.sae.normalisation import InputScale, check_rows, fold_input_scale, input_scale
@@ -32,7 +33,7 @@ AUX_ROWS = 512
 class TrainConfig:
     """How a dictionary is trained; what it is stands in `SaeSpec`."""
 
-    batch_size: int = 2048
+    batch_size: int = 1024
     """Rows a step; the maker of the batches uses it too."""
     learning_rate: float | None = None
     """Peak learning rate of Adam; None takes `chosen_learning_rate(steps, n_latents)`."""
@@ -48,6 +49,8 @@ class TrainConfig:
     """Dead latents a row that take part in AuxK; None takes half the model width."""
     dead_after_tokens: int = 20_480
     """A latent counts as dead when it was not active for this many rows."""
+    init_from_rows: float = 0.7
+    """Share of an initial decoder direction that is a row of the data (the rest is random); 0 starts from random directions. See `initial_weights`."""
     outlier_ratio: float = 10.0
     """Rows this many times farther from the mean than usual are left out of training (and counted): a handful of them can be most of the variance."""
     history_rows: int = 50
@@ -136,7 +139,8 @@ class SaeTrainer:
         self.scale: InputScale = input_scale(first_rows_ND, config.outlier_ratio)
         self.peak_learning_rate = config.learning_rate or chosen_learning_rate(steps, spec.n_latents)
         self.kernels = choose_kernels(config.kernels)
-        self.weights = initial_weights(spec, self.scale.normalise(first_rows_ND[:AUX_ROWS]), self.kernels)
+        usual_ND = self.scale.normalise(first_rows_ND)
+        self.weights = initial_weights(spec, usual_ND[self.scale.is_usual_N(usual_ND)], self.kernels, config.init_from_rows)
         self._first, self._second = self.weights.zeros_like(), self.weights.zeros_like()
         self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64)
         self._mean_norm: float | None = None
@@ -216,16 +220,6 @@ class SaeTrainer:
         shrink = min(1.0, self.config.clip_factor * self._mean_norm / norm) if norm > 0 else 1.0
         self._mean_norm += 0.05 * (norm * shrink - self._mean_norm)
         return shrink
-
-
-@torch.no_grad()
-def initial_weights(spec: SaeSpec, x_BD: Tensor, kernels: Kernels) -> Weights:
-    """Random unit decoder rows, the encoder their transpose times the one factor that rebuilds normalised rows `x` best, biases 0."""
-    fresh = SparseAutoencoder(spec)
-    weights = Weights(fresh.W_dec_FD.detach().clone(), fresh.b_enc_F.detach().clone(), fresh.W_dec_FD.detach().clone(), fresh.b_dec_D.detach().clone())
-    rebuilt_BD = kernels.rebuild(x_BD, kernels.encode(x_BD, weights, spec.k), weights).error_BD + x_BD
-    weights.W_enc_FD *= ((rebuilt_BD * x_BD).sum() / rebuilt_BD.square().sum()).item()
-    return weights
 
 
 def train_sae(

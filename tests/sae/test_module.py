@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from saebias.errors import InputError
-from saebias.sae.module import SaeSpec, SparseAutoencoder
+from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
+from saebias.sae.normalisation import InputScale, fold_input_scale
 
 
 @pytest.fixture
@@ -70,3 +71,24 @@ def test_wrong_widths_and_architectures_are_named(sae):
         sae(torch.zeros(3, 15))
     with pytest.raises(InputError, match="unknown SAE architecture 'top-k'"):
         SaeSpec(d_model=16, n_latents=64, k=6, architecture="top-k")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_decodes_what_it_encodes_and_folds_its_input_scale(architecture, x_ND):
+    sae = SparseAutoencoder(SaeSpec(d_model=16, n_latents=64, k=6, architecture=architecture))
+    with torch.no_grad():
+        for seed, parameter in enumerate(sae.parameters()):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+    assert torch.equal(sae(x_ND), sae.decode(sae.encode(x_ND)))
+    scale = InputScale(mean_D=torch.randn(16, generator=torch.Generator().manual_seed(9)), scale=7.0, outlier_ratio=10.0)
+    x_hat_ND, codes_NF = sae(scale.normalise(x_ND)), sae.encode(scale.normalise(x_ND))
+    fold_input_scale(sae, scale)
+    torch.testing.assert_close(sae.encode(x_ND), 7 * codes_NF, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae(x_ND), 7 * x_hat_ND + scale.mean_D, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gated_latent_is_silent_when_its_gate_is_closed_however_large_its_magnitude(x_ND):
+    sae = SparseAutoencoder(SaeSpec(d_model=16, n_latents=64, k=0, architecture="gated"))
+    with torch.no_grad():
+        sae.b_mag_F.fill_(100.0)
+    assert torch.equal(sae.encode(x_ND) > 0, sae.preactivations(x_ND) > 0)

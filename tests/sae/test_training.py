@@ -37,14 +37,26 @@ def test_planted_directions_are_found_again(planted, trained):
     assert trained.summary.validation_fvu < 0.1
 
 
-def test_the_initial_weights_know_nothing_of_the_planted_directions(planted):
+def test_the_seed_of_the_weights_is_not_the_seed_of_the_data_and_random_starts_know_no_planted_direction(planted):
     assert SPEC.seed != DATA_SEED
-    start = SaeTrainer(SPEC, CONFIG, torch.from_numpy(planted.x_ND[:4096]), steps=10)
+    config = dataclasses.replace(CONFIG, init_from_rows=0.0)
+    start = SaeTrainer(SPEC, config, torch.from_numpy(planted.x_ND[:4096]), steps=10)
     cosine_FG = start.weights.W_dec_FD.numpy() @ planted.directions_GD.T
     rng = np.random.default_rng(99)
     chance_FD = rng.standard_normal((128, 32))
     chance_FG = (chance_FD / np.linalg.norm(chance_FD, axis=1, keepdims=True)) @ planted.directions_GD.T
     assert abs(cosine_FG.max(axis=0).mean() - chance_FG.max(axis=0).mean()) < 0.05
+
+
+def test_outlier_rows_are_left_out_and_counted(planted):
+    rows_ND = torch.from_numpy(planted.x_ND[:16_384].copy())
+    rows_ND[5::1000] *= 300
+    spoiled = train_sae(rows_ND.split(256), SPEC, CONFIG, steps=64, reporter=SilentReporter())
+    clean = train_sae(torch.from_numpy(planted.x_ND[:16_384]).split(256), SPEC, CONFIG, steps=64, reporter=SilentReporter())
+    assert spoiled.summary.outlier_rows == 17
+    assert spoiled.summary.tokens == 16_384 - 17
+    assert spoiled.summary.input_scale == pytest.approx(clean.summary.input_scale, rel=0.01)
+    assert spoiled.summary.train_fvu < 1.3 * clean.summary.train_fvu
 
 
 def test_the_finished_sae_on_raw_rows_is_the_trained_one_on_normalised_rows(planted):

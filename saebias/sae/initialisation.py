@@ -1,0 +1,37 @@
+"""Where the training of a dictionary starts.
+
+Shapes: N rows, D model width, F latents.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from saebias.sae.kernels.contract import Kernels, Weights
+from saebias.sae.module import SaeSpec, SparseAutoencoder
+
+SCALING_ROWS = 512
+
+
+@torch.no_grad()
+def initial_weights(spec: SaeSpec, x_ND: Tensor, kernels: Kernels, from_rows: float) -> Weights:
+    """Decoder rows of unit norm, the encoder their transpose times the one factor that rebuilds normalised rows `x` best, biases 0.
+
+    A decoder row is `from_rows` times a data row's direction plus (1 - from_rows) times a random one, brought to unit norm. Latents that start near data win a
+    place among the k largest early: on layer 15 of SmolLM2-135M (204,800 rows, 4,608 latents) FVU fell from .204 to .189 and dead latents from 11 to 8 %.
+    Which rows are taken is drawn with the seed of the spec. A frozen decoder stays random: it is the control for directions that saw the data.
+    """
+    decoder_FD = SparseAutoencoder(spec).W_dec_FD.detach()
+    if from_rows > 0 and not spec.frozen_decoder:
+        generator = torch.Generator().manual_seed(spec.seed)
+        # Repeated only when there are fewer rows than latents; the random part tells the copies apart.
+        places_F = torch.randperm(len(x_ND), generator=generator).repeat(-(-spec.n_latents // len(x_ND)))[: spec.n_latents]
+        mixed_FD = from_rows * functional.normalize(x_ND[places_F], dim=1) + (1 - from_rows) * decoder_FD
+        decoder_FD = functional.normalize(mixed_FD, dim=1)
+    weights = Weights(decoder_FD.clone(), torch.zeros(spec.n_latents), decoder_FD.clone(), torch.zeros(spec.d_model))
+    rows_ND = x_ND[:SCALING_ROWS]
+    rebuilt_ND = kernels.rebuild(rows_ND, kernels.encode(rows_ND, weights, spec.k), weights).error_BD + rows_ND
+    weights.W_enc_FD *= ((rebuilt_ND * rows_ND).sum() / rebuilt_ND.square().sum()).item()
+    return weights

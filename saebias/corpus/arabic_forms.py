@@ -244,7 +244,7 @@ class ArabicForms:
         rest = text
         if text.endswith("ت") and not text.endswith("ات") and len(text) >= 4:
             rest = text[1:] if text[0] in "وف" and len(text) > 4 else text
-            return blank._replace(verb=Verb("F", False, True, False, True), conjunction=rest != text)
+            return blank._replace(verb=Verb("F", False, True, False, True, unknown=True), conjunction=rest != text)
         # The nouns in ة that begin with these letters are in the lexicon: on any other word they are clitics.
         conjunction = preposition = False
         if rest.endswith(("ة", "ات")):

@@ -162,9 +162,14 @@ class Sentence:
         if found.person:
             # People "do" in the feminine singular too: الناس ترقص.
             return found.gender in (gender, "N") and (plural or not found.plural or (found.gender == "N" and gender == "F"))
+        word = self.words[place]
+        if word.noun is not None and word.noun.kind == "animal_plural":
+            return True
         if found.gender == gender or gender == "F":
             return found.gender == gender
-        word = self.words[place]
+        if place - 1 in self.at and place not in self.starts:
+            # The second noun of a chain is not the subject: حقيبة ظهر.
+            return False
         # An indefinite unknown word may be a name, a known thing is not.
         return found.gender == "-" and (word.article or (word.noun is not None and word.noun.kind in THING_KINDS))
 

@@ -22,6 +22,8 @@ class Verb(NamedTuple):
     """The subject is a thing as a rule (تشمل, تتكون)."""
     intransitive: bool = False
     """A noun right after it is its subject, not its object."""
+    unknown: bool = False
+    """In no lexicon: read as a verb for its ت."""
     noun_with_pronoun: bool = False
     """With an attached pronoun the same letters are a noun in ة: رحلته, "his journey" rather than "she transferred him"."""
 
@@ -45,7 +47,7 @@ def verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
             (stem + "وا", "M", True, False),
         )
         for form, gender, plural, same in forms:
-            past.setdefault(form, Verb(gender, plural, True, human, same, thing, still, form.endswith("ت") and "noun with" in entry.note))
+            past.setdefault(form, Verb(gender, plural, True, human, same, thing, still, False, form.endswith("ت") and "noun with" in entry.note))
         if len(word) > 2 and word.endswith("ي") and entry.kind == "past_defective":
             past.setdefault(word[:-1] + "ا", Verb("M", False, True, human, True))
         if entry.kind == "past" and len(word) >= 4:

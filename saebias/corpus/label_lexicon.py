@@ -43,6 +43,14 @@ def words_of(name: str, kind: str) -> frozenset[str]:
     return found
 
 
+@cache
+def gender_pairs(language: str) -> tuple[tuple[str, str, str], ...]:
+    """(feminine, masculine, neutral) forms of one word each, in the order in which they are to be tried."""
+    lines = (FOLDER / f"{language}_pairs.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(line.split("\t")) for line in lines if line and not line.startswith(("#", "feminine\t"))]
+    return tuple((feminine, masculine, neutral) for feminine, masculine, neutral in rows)
+
+
 def extra_entries(path: Path | None, language: str) -> tuple[Entry, ...]:
     """The entries of a user's file that are for `language`. Raises InputError naming file, line and column for what cannot be used."""
     if path is None:

@@ -81,10 +81,11 @@ class _Reading(Sentence):
             return True
         if before.function == "preposition" or (before.preposition and not before.article and before.noun is not None and not before.pronoun):
             return False
-        if verb.homograph and word.noun is None:
-            feminine = before.noun is not None and before.noun.kind in PERSON_KINDS and before.noun.gender == "F"
-            return before.function in _VERB_AWAITED or feminine or (word.conjunction and self.last_verb is not None)
-        return True
+        if not verb.homograph or word.noun is not None or before.function in _VERB_AWAITED or (word.conjunction and self.last_verb is not None):
+            return True
+        head = self.previous_mention(place)
+        # A word of no lexicon that ends in ت is a name more often than a verb, except after a woman.
+        return head is not None and head.person and (head.gender == "F" or not verb.unknown)
 
     def _is_verb_here(self, place: int, word: Word, verb: Verb) -> bool:
         """Whether letters that are both a verb and a noun are the verb: at a clause's start, after a particle, after its subject."""
@@ -232,7 +233,9 @@ class _Reading(Sentence):
         if near is not None and near.person:
             return _bound(near)
         if near is not None and not (verb.human and word.pronoun):
-            return THING
+            # "She carries a bag, uses sticks": the bag is what the verb before it was done to.
+            same = verb.human and self.last_verb == (gender, True) and not self.verbs.isdisjoint(range(max(0, near.place - 3), near.place))
+            return self.subject_behind(verb, gender) if same else THING
         ahead = self.subject_ahead(place, verb, gender)
         if ahead is not None:
             return ahead

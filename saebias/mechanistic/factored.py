@@ -1,0 +1,152 @@
+"""A product of two matrices that is never formed: W_dec W_U, W_O W_V, or activations through a map.
+
+Singular values come from the QR factors of both sides, eigenvalues from the small product taken the other way round.
+Shapes: A is [n, r], B is [r, m], the product [n, m]; r is small against n and m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saebias.errors import InputError
+from saebias.stats.checks import finite
+
+
+@dataclass(frozen=True, eq=False)
+class Pca:
+    """Principal components of rows: `components_KM` (unit rows), variance share of each, and the rows' scores [n, K]."""
+
+    components_KM: np.ndarray
+    variance_share_K: np.ndarray
+    scores_NK: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FactoredMatrix:
+    """The product `left @ right`, kept as its factors. Raises InputError for factors that do not fit or hold NaN."""
+
+    left: np.ndarray
+    right: np.ndarray
+
+    # Makes `array @ factored` come here instead of being taken apart by numpy.
+    __array_ufunc__ = None
+
+    def __post_init__(self) -> None:
+        for name, factor in (("left", self.left), ("right", self.right)):
+            if factor.ndim != 2:
+                raise InputError(f"the {name} factor has {factor.ndim} axes; a factored matrix needs two matrices")
+            finite(factor, f"the {name} factor")
+        if self.left.shape[1] != self.right.shape[0]:
+            raise InputError(f"factors of shape {self.left.shape} and {self.right.shape} cannot be multiplied; their inner sizes must agree")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the product."""
+        return self.left.shape[0], self.right.shape[1]
+
+    @property
+    def T(self) -> FactoredMatrix:
+        """The transpose."""
+        return FactoredMatrix(self.right.T, self.left.T)
+
+    def __matmul__(self, other: ArrayLike | FactoredMatrix) -> FactoredMatrix | np.ndarray:
+        """The product with a vector (a vector), a matrix or a factored matrix (factored again)."""
+        if isinstance(other, FactoredMatrix):
+            return FactoredMatrix(self.left, (self.right @ other.left) @ other.right)
+        array = np.asarray(other)
+        return self.left @ (self.right @ array) if array.ndim == 1 else FactoredMatrix(self.left, self.right @ array)
+
+    def __rmatmul__(self, other: ArrayLike) -> FactoredMatrix | np.ndarray:
+        """A vector (a vector) or a matrix (factored again) times the product."""
+        array = np.asarray(other)
+        return (array @ self.left) @ self.right if array.ndim == 1 else FactoredMatrix(array @ self.left, self.right)
+
+    def row(self, index: int) -> np.ndarray:
+        """One row of the product."""
+        return self.left[index] @ self.right
+
+    def dense(self) -> np.ndarray:
+        """The product itself: for small matrices and tests."""
+        return self.left @ self.right
+
+    @cached_property
+    def _core(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        left_basis, left_core = np.linalg.qr(self.left)
+        right_basis, right_core = np.linalg.qr(self.right.T)
+        u, s, vt = np.linalg.svd(left_core @ right_core.T)
+        k = len(s)
+        return left_basis @ u[:, :k], s, vt[:k] @ right_basis.T
+
+    def svd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(U [n, k], S [k] descending, Vt [k, m]), k = min(n, r, m): the dense SVD without its zero part."""
+        return self._core
+
+    @property
+    def singular_values(self) -> np.ndarray:
+        """Singular values, largest first."""
+        return self._core[1]
+
+    def eigenvalues(self) -> np.ndarray:
+        """The r eigenvalues of a square product that can differ from 0, by falling absolute value (complex): those of `right @ left`."""
+        if self.shape[0] != self.shape[1]:
+            raise InputError(f"a product of shape {self.shape} has no eigenvalues; they need a square one (use singular values)")
+        values = np.linalg.eigvals(self.right @ self.left)
+        return values[np.argsort(-np.abs(values))]
+
+    def trace(self) -> float:
+        """Trace of a square product: sum of left * right.T."""
+        if self.shape[0] != self.shape[1]:
+            raise InputError(f"a product of shape {self.shape} has no trace; it needs a square one")
+        return float(np.einsum("nr,rn->", self.left, self.right))
+
+    def norm(self) -> float:
+        """Frobenius norm, from the two r x r Gram matrices."""
+        return float(np.sqrt(max(0.0, ((self.left.T @ self.left) * (self.right @ self.right.T)).sum())))
+
+    def rank(self, energy: float | None = None) -> int:
+        """Numerical rank, or the smallest number of singular values whose squares hold the share `energy` of their sum."""
+        s = self.singular_values
+        if energy is None:
+            return int((s > s[0] * max(self.shape) * np.finfo(s.dtype).eps).sum()) if s[0] > 0 else 0
+        if not 0 < energy <= 1:
+            raise InputError(f"energy {energy} is not a share; choose one above 0 and at most 1")
+        held = np.cumsum(self._spectrum())
+        return int(np.searchsorted(held, energy * held[-1] * (1 - 1e-12)) + 1)
+
+    def stable_rank(self) -> float:
+        """Frobenius norm squared over spectral norm squared."""
+        spectrum = self._spectrum()
+        return float(spectrum.sum() / spectrum[0])
+
+    def effective_rank(self) -> float:
+        """exp of the Shannon entropy of the singular values' shares (Roy & Vetterli 2007, EUSIPCO)."""
+        self._spectrum()
+        share = self.singular_values / self.singular_values.sum()
+        share = share[share > 0]
+        return float(np.exp(-(share * np.log(share)).sum()))
+
+    def participation_ratio(self) -> float:
+        """(sum s^2)^2 / sum s^4 over the singular values s: for centred rows, how many axes carry the variance."""
+        spectrum = self._spectrum()
+        return float(spectrum.sum() ** 2 / (spectrum**2).sum())
+
+    def centred_rows(self) -> FactoredMatrix:
+        """The product with the mean row taken off each row: exact, by centring the left factor alone."""
+        return FactoredMatrix(self.left - self.left.mean(axis=0), self.right)
+
+    def pca(self, k: int) -> Pca:
+        """The first k principal components of the rows, centred."""
+        u, s, vt = self.centred_rows().svd()
+        if not 1 <= k <= len(s):
+            raise InputError(f"k={k} components asked for, the product has {len(s)}; choose 1 to {len(s)}")
+        return Pca(vt[:k], s[:k] ** 2 / (s**2).sum(), u[:, :k] * s[:k])
+
+    def _spectrum(self) -> np.ndarray:
+        spectrum = self.singular_values**2
+        if not spectrum[0] > 0:
+            raise InputError(f"a product of shape {self.shape} is all 0; it has no spectrum")
+        return spectrum

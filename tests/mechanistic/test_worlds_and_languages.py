@@ -1,0 +1,105 @@
+"""Laws of the tools that sort latents by language: planted classes are recovered, null worlds stay silent, names of latents do not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from saebias.errors import InputError
+from saebias.identifiers import FeatureRef
+from saebias.mechanistic.language_profile import GROUPS, LanguageFeatureProfile, LanguageProfile, top_contexts
+from saebias.mechanistic.language_specific import LanguageSpecificFeatureIdentifier, SpecificityRow
+from saebias.mechanistic.worlds import KINDS, World, WorldSpec, plant_world
+
+PROFILER = LanguageFeatureProfile(n_permutations=1999)
+IDENTIFIER = LanguageSpecificFeatureIdentifier(n_permutations=1999)
+
+
+def profile(world: World, language: str = "en") -> LanguageProfile:
+    codes = {"en": world.codes_en_NF, "ar": world.codes_ar_NF}[language]
+    return PROFILER.read("sae", language, codes, world.gender_N, world.cluster_N, seed=3)
+
+
+def verdicts(world: World) -> list[SpecificityRow]:
+    return IDENTIFIER.read("sae", world.codes_en_NF, world.codes_ar_NF, world.gender_N, world.cluster_N, seed=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worlds_truth_names_every_latent_once_and_the_seed_decides_it(kind: str) -> None:
+    world, again, other = (plant_world(WorldSpec(kind), seed) for seed in (1, 1, 2))
+    assert sorted(np.concatenate(list(world.truth.values())).tolist()) == list(range(world.spec.n_latents))
+    np.testing.assert_array_equal(world.x_ar_ND, again.x_ar_ND)
+    assert not np.array_equal(world.codes_en_NF, other.codes_en_NF)
+    assert (world.codes_en_NF[:, world.truth["ar_language"]] == 0).all()
+
+
+def test_a_profiles_groups_are_disjoint_cover_all_and_hold_the_planted_latents() -> None:
+    world = plant_world(WorldSpec("hierarchical"), 1)
+    found = profile(world)
+    groups = {group: found.features(group) for group in GROUPS}
+    everything = [feature for members in groups.values() for feature in members]
+    assert len(everything) == len(set(everything)) == world.spec.n_latents
+    gendered = {feature.index for feature in groups["female"] + groups["male"]}
+    assert set(world.truth["shared"]) | set(world.truth["en"]) <= gendered
+    assert len(gendered - set(world.truth["shared"]) - set(world.truth["en"]) - set(world.truth["context"])) <= 3
+    dead = {feature.index for feature in groups["dead"]}
+    assert dead == set(world.truth["dead"]) | set(world.truth["ar_language"])
+    row = found.row()
+    assert row.n_dead == len(dead) and row.n_female + row.n_male + row.n_neutral + row.n_dead == row.n_latents
+
+
+def test_a_null_world_has_no_gendered_latents_in_either_language() -> None:
+    counts = [len(profile(plant_world(WorldSpec("null"), seed), language).features("female")) for seed in range(4) for language in ("en", "ar")]
+    assert sum(counts) <= 1
+
+
+def test_planted_classes_are_recovered() -> None:
+    world = plant_world(WorldSpec("hierarchical"), 2)
+    found = {row.latent: row.verdict for row in verdicts(world)}
+    assert all(found[latent] == "shared" for latent in world.truth["shared"])
+    for language in ("en", "ar"):
+        of_language = [found[latent] for latent in world.truth[language]]
+        assert of_language.count(f"{language}_only") >= 6 and set(of_language) <= {f"{language}_only", "unclear", "shared"}
+
+
+def test_the_verdict_does_not_depend_on_the_numbers_of_the_latents() -> None:
+    world, order = plant_world(WorldSpec("separate"), 3), np.random.default_rng(1).permutation(200)
+    there = [row.verdict for row in verdicts(world)]
+    shuffled = IDENTIFIER.read("sae", world.codes_en_NF[:, order], world.codes_ar_NF[:, order], world.gender_N, world.cluster_N, seed=3)
+    assert [row.verdict for row in shuffled] == [there[latent] for latent in order]
+
+
+def test_the_false_discovery_rate_is_at_most_the_one_asked_for() -> None:
+    shares = []
+    for seed in range(12):
+        world = plant_world(WorldSpec("hierarchical", n_context=0), seed)
+        claimed = {"shared": set(), "en_only": set(), "ar_only": set()}
+        for row in verdicts(world):
+            if row.verdict in claimed:
+                claimed[row.verdict].add(row.latent)
+        true = {"shared": set(world.truth["shared"]), "en_only": set(world.truth["en"]), "ar_only": set(world.truth["ar"])}
+        n_claimed = sum(len(members) for members in claimed.values())
+        shares.append(sum(len(members - true[name]) for name, members in claimed.items()) / max(1, n_claimed))
+    assert np.mean(shares) <= 0.08
+
+
+def test_top_contexts_are_those_where_a_latent_is_active() -> None:
+    world = plant_world(WorldSpec("shared"), 1)
+    latent = int(world.truth["context"][2])
+    assert top_contexts(world.codes_en_NF, world.context_N, latent)[0][0] == "2"
+
+
+def test_bad_input_is_named() -> None:
+    world = plant_world(WorldSpec("shared"), 1)
+    with pytest.raises(InputError, match="all 200 latents of sae are dead"):
+        PROFILER.read("sae", "en", np.zeros_like(world.codes_en_NF), world.gender_N, world.cluster_N, seed=1)
+    with pytest.raises(InputError, match="visible gender are all 1"):
+        only = world.gender_N == "F"
+        PROFILER.read("sae", "en", world.codes_en_NF[only], world.gender_N[only], world.cluster_N[only], seed=1)
+    with pytest.raises(InputError, match="both must come from dictionary sae"):
+        IDENTIFIER.read("sae", world.codes_en_NF[:, :50], world.codes_ar_NF, world.gender_N, world.cluster_N, seed=1)
+    with pytest.raises(InputError, match="unknown group"):
+        profile(world).features("women")
+    with pytest.raises(InputError, match="unknown world"):
+        WorldSpec("both")
+    assert profile(world).features("dead")[0] == FeatureRef("sae", int(np.flatnonzero(profile(world).group_F == "dead")[0]))

@@ -14,6 +14,7 @@ from scipy import stats
 from saebias.bias.rows import BiasRow, ExactProbabilities, bias_row, languages_of
 from saebias.errors import InputError
 from saebias.stats.correlation import spearman
+from saebias.stats.equivalence import verdict
 from saebias.stats.heterogeneity import group_means, spread_of_groups
 from saebias.stats.resampling import Estimate
 from saebias.stats.shares import share_estimate
@@ -21,7 +22,7 @@ from saebias.stats.shares import share_estimate
 Reference = Mapping[tuple[str, str], float]
 
 
-def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000) -> tuple[BiasRow, ...]:
+def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000, smallest: float = 0.05) -> tuple[BiasRow, ...]:
     """p(o, l), its spread over contexts, the default, and the neutral share, from the ambiguous images of every language.
 
     p_female, p_neutral               per context; interval over image clusters
@@ -32,7 +33,8 @@ def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000
     masculine_default_these_contexts  the same number; interval over images alone
     neutral_share                     mean_o P(N)
     masculine_default in "ar-en"      D_ar - D_en over images scored in both languages; contexts count as a sample
-    A spread that is certain can still be tiny: compare `low` with the smallest spread that matters (`saebias.stats.equivalence.verdict`).
+    A spread or default that is certain can still be tiny: their notes give the verdict (present, negligible, undecided) against `smallest`, the smallest one
+    that matters; see `saebias.stats.equivalence.verdict`.
     """
     rows: list[BiasRow] = []
     for language in languages_of(exact):
@@ -44,7 +46,12 @@ def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000
         rows.append(bias_row("neutral_share", language, neutral, gender="A"))
     if {"ar", "en"} <= set(languages_of(exact)):
         rows.append(default_difference(exact))
-    return tuple(rows)
+    return tuple(_with_verdict(row, smallest) if row.metric in ("stereotype_spread", "masculine_default") else row for row in rows)
+
+
+def _with_verdict(row: BiasRow, smallest: float) -> BiasRow:
+    found = verdict(Estimate(row.value, row.low, row.high, row.n_images, row.n_clusters), smallest)
+    return replace(row, note="; ".join(filter(None, [f"{found} (smallest that matters: {smallest:g})", row.note])))
 
 
 def context_probabilities(exact: ExactProbabilities, language: str) -> dict[str, float]:

@@ -48,6 +48,15 @@ def test_a_planted_stereotype_and_default_are_recovered_with_intervals_that_cove
         assert np.mean(hits) >= 0.85, key
 
 
+def test_notes_tell_a_tiny_certain_spread_from_one_that_matters() -> None:
+    tiny = plant_of([0.48, 0.52] * 5, [0.5] * 10)
+    rows = stereotype_rows(exact_rows(tiny, np.random.default_rng(9), noise=0.02), seed=0, n_draws=200)
+    row = by_metric(rows, "stereotype_spread", "en")
+    assert row.low > 0 and row.note.startswith("negligible (smallest that matters: 0.05)")
+    rows = stereotype_rows(exact_rows(SKEWED, np.random.default_rng(9)), seed=0, n_draws=200)
+    assert by_metric(rows, "stereotype_spread", "en").note.startswith("present")
+
+
 def test_p_of_a_context_is_the_mean_over_its_images_of_f_among_f_and_m() -> None:
     exact = exact_rows(SKEWED, np.random.default_rng(1))
     rows = stereotype_rows(exact, seed=0, n_draws=50)

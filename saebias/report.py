@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -26,15 +26,9 @@ class Reporter(Protocol):
         """Say something a user must not miss (an alarm, something left out)."""
         ...
 
-    def task(self, label: str, total: int, unit: str = "rows") -> _TaskContext:
+    def task(self, label: str, total: int, unit: str = "rows") -> AbstractContextManager[Task]:
         """Open a progress bar over `total` units; use as `with reporter.task(...) as task:`."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:
@@ -52,5 +46,5 @@ class SilentReporter:
         pass
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "rows") -> Iterator[Task]:
+    def task(self, label: str, total: int, unit: str = "rows") -> Generator[Task]:
         yield _SilentTask()

@@ -9,14 +9,19 @@ import typer
 
 app = typer.Typer(
     name="saebias",
-    help="Is a bilingual image captioner gender-biased, where inside does that live, and can it be removed?\n\nStart with `saebias run-all`, then ask `saebias query`.",
+    help=(
+        "Is a bilingual image captioner gender-biased, where inside does that live, and can it be removed?\n\n"
+        "Start with `saebias run-all`, then ask `saebias query`."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file, or the name of a shipped one such as demo. Default: the demonstration.", metavar="FILE")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("-c", "--config", help="YAML file, or the name of a shipped one such as demo. Default: the demonstration.", metavar="FILE")
+]
 SetOption = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override one value, such as train.k=16. May be repeated.", metavar="KEY=VALUE")]
 OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Only this part of the command. May be repeated.", metavar="PART")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again from nothing although it is up to date.")]
@@ -26,7 +31,12 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing bu
 
 def _stage_command(group: str | None, name: str, help_text: str) -> None:
     def command(
-        config: ConfigOption = None, set_: SetOption = None, only: OnlyOption = None, force: ForceOption = False, dry_run: DryOption = False, quiet: QuietOption = False
+        config: ConfigOption = None,
+        set_: SetOption = None,
+        only: OnlyOption = None,
+        force: ForceOption = False,
+        dry_run: DryOption = False,
+        quiet: QuietOption = False,
     ) -> None:
         from saebias.cli.stages import run_group
 
@@ -36,7 +46,9 @@ def _stage_command(group: str | None, name: str, help_text: str) -> None:
     app.command(name, help=help_text)(command)
 
 
-_stage_command("prepare", "prepare", "Samples with checked pictures, labelled captions and a three-way split by image.\n\nExample: saebias prepare --set data.n=500")
+_stage_command(
+    "prepare", "prepare", "Samples with checked pictures, labelled captions and a three-way split by image.\n\nExample: saebias prepare --set data.n=500"
+)
 _stage_command("extract", "extract", "Activations of the decoder's layers, token by token, into Zarr.\n\nExample: saebias extract --set extract.layers=4")
 _stage_command("train", "train", "Sparse autoencoders on those activations.\n\nExample: saebias train --set train.k=16")
 _stage_command("analyze", "analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
@@ -47,7 +59,10 @@ _stage_command(None, "run-all", "All stages, resumable: what is up to date is sk
 
 
 @app.command(
-    help="Ask the catalogue: one SELECT, or a named query. Bare `saebias query` lists the named ones.\n\nExample: saebias query skewed_professions --param language=ar --format csv"
+    help=(
+        "Ask the catalogue: one SELECT, or a named query. Bare `saebias query` lists the named ones.\n\n"
+        "Example: saebias query skewed_professions --param language=ar --format csv"
+    )
 )
 def query(
     text: Annotated[str | None, typer.Argument(help="A named query, or one SELECT in quotes.", metavar="[NAME|SQL]")] = None,

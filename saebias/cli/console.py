@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -30,8 +30,10 @@ class _BarTask:
         self._id = progress.add_task(label, total=total, unit=unit, shown="")
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
-        shown = {"shown": _shown(fields)} if fields else {}
-        self._progress.update(self._id, advance=amount, **shown)
+        if fields:
+            self._progress.update(self._id, advance=amount, shown=_shown(fields))
+        else:
+            self._progress.update(self._id, advance=amount)
 
 
 class TerminalReporter:
@@ -55,7 +57,15 @@ class TerminalReporter:
         if self._progress is not None:
             yield _BarTask(self._progress, label, total, unit)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[shown]}", style="dim"))
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}", style="dim"),
+        )
         with Progress(*columns, console=self._console, transient=True) as self._progress:
             try:
                 yield _BarTask(self._progress, label, total, unit)
@@ -75,7 +85,11 @@ class _LineTask:
             self._said = now
             rate = self._done / max(now - self._started, 1e-9)
             left = (self._total - self._done) / rate if rate else 0.0
-            print(f"  {self._label}: {self._done:,}/{self._total:,} {self._unit}, {rate:,.0f}/s, {left:.0f} s left {_shown(fields)}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"  {self._label}: {self._done:,}/{self._total:,} {self._unit}, {rate:,.0f}/s, {left:.0f} s left {_shown(fields)}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 class PlainReporter:
@@ -90,7 +104,7 @@ class PlainReporter:
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "rows") -> Iterator[Task]:
+    def task(self, label: str, total: int, unit: str = "rows") -> Generator[Task]:
         """Say every few seconds how far it is."""
         yield _LineTask(label, total, unit)
 

@@ -74,7 +74,10 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     free = free_bytes(cfg.runtime.artifacts.absolute())
-    console.print(f"to do: {_size(total_disk)} of disk ({_size(free)} free at {cfg.runtime.artifacts}), {_size(peak)} of memory at the peak, about {total_seconds:.0f} s", highlight=False)
+    console.print(
+        f"to do: {_size(total_disk)} of disk ({_size(free)} free at {cfg.runtime.artifacts}), {_size(peak)} of memory at the peak, about {total_seconds:.0f} s",
+        highlight=False,
+    )
 
 
 def _size(count: float) -> str:

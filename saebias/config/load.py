@@ -80,7 +80,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as --set train.k=16")
     try:
-        return _merge(tree, OmegaConf.to_container(OmegaConf.from_dotlist([override])))  # type: ignore[arg-type]
+        given = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        assert isinstance(given, dict)
+        return _merge(tree, {str(name): value for name, value in given.items()})
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"--set {override}: cannot be read: {' '.join(str(error).split())}") from None
 

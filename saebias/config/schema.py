@@ -77,6 +77,8 @@ class DataConfig(Slice):
     """Column names of the table."""
     full_decode: bool = False
     """Decode every picture wholly instead of checking its header."""
+    near_duplicates: bool = True
+    """For `table`: group pictures that look alike, so that they stay in one split."""
     continuations: Path | None = None
     """CSV with columns context, language, gender, text: caption beginnings that disclose gender (context * serves all)."""
     reference_shares: Path | None = None
@@ -180,8 +182,8 @@ class SteerConfig(Slice):
     """Matched random latent sets (arm A6): the smallest p is 1 / (this + 1)."""
     strengths: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
     """Doses; 1 replaces a latent wholly by its mean, or removes a direction wholly."""
-    images: int = Field(160, ge=20)
-    """Largest number of ambiguous images (and of clear ones) per evaluation."""
+    images: int = Field(120, ge=20)
+    """Largest number of ambiguous images per evaluation (half as many clear ones)."""
     caption_images: int = Field(120, ge=1)
     """Images whose greedy captions are written under each arm."""
     max_accuracy_loss: Share = 0.02

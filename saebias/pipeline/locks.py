@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from saebias.store.files import translated_disk_errors
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str) -> Generator[None]:
     """Hold the lock file at `path`; raises StoreError `already running (pid N)` when another process holds it."""
     with translated_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

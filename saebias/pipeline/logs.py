@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -94,11 +94,18 @@ class LoggingReporter:
         self._inner.warn(message, **fields)
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "rows") -> Iterator[Task]:
+    def task(self, label: str, total: int, unit: str = "rows") -> Generator[Task]:
         """Log start and end of the task with its rate; pass on every step."""
         self._progress.begin(label, total, unit)
         started = time.perf_counter()
         with self._inner.task(label, total, unit) as inner:
             yield _WatchedTask(inner, self._progress)
         seconds = time.perf_counter() - started
-        self._log.info("task done", task=label, done=self._progress.done, unit=unit, seconds=round(seconds, 3), per_second=round(self._progress.done / max(seconds, 1e-9), 1))
+        self._log.info(
+            "task done",
+            task=label,
+            done=self._progress.done,
+            unit=unit,
+            seconds=round(seconds, 3),
+            per_second=round(self._progress.done / max(seconds, 1e-9), 1),
+        )

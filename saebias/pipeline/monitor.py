@@ -6,8 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,9 @@ class Monitor:
         while not self._stop.is_set():
             self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
             if tick % _STATE_EVERY == 0:
-                try:
+                # The state file is a convenience for watchers: a full disk is reported by the work itself.
+                with suppress(OSError, StoreError):
                     write_text(self._path, json.dumps(self._state()))
-                except (OSError, StoreError):
-                    # The state file is a convenience for watchers: a full disk is reported by the work itself.
-                    pass
             tick += 1
             self._stop.wait(INTERVAL_SECONDS)
 
@@ -64,7 +62,7 @@ class Monitor:
 
 
 @contextmanager
-def watching(state_path: Path, header: dict[str, Any], progress: ProgressState) -> Iterator[Monitor]:
+def watching(state_path: Path, header: dict[str, Any], progress: ProgressState) -> Generator[Monitor]:
     """A running monitor; the state file is gone when the block ends."""
     monitor = Monitor(state_path, header, progress)
     thread = threading.Thread(target=monitor.run, name="saebias-monitor", daemon=True)

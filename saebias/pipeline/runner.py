@@ -71,7 +71,8 @@ def _clear(folder: Path) -> None:
 
 def _run_one(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, reporter: Reporter, *, force: bool) -> None:
     with exclusive(item.folder / "lock", f"stage {item.stage.name} ({item.run_id})"):
-        if force:
+        if force or not manifests(item.folder):
+            # What an attempt without a finished unit left behind is no fact; the next attempt starts clean.
             _clear(item.folder)
         before = read_run(item.folder)
         record = _new_record(cfg, item, 0.0 if force or before is None else before["seconds"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +102,7 @@ class StageContext:
         return waiting
 
     @contextmanager
-    def unit(self, name: str) -> Iterator[UnitWriter]:
+    def unit(self, name: str) -> Generator[UnitWriter]:
         """A writer for one unit; its manifest is written last, and only when the block ends well."""
         writer = UnitWriter(self.folder, name, self.stage.tables)
         yield writer

@@ -15,6 +15,7 @@ from saebias.stages.corpus_rows import Corpus
 if TYPE_CHECKING:
     from saebias.captioner.scenes import Scene
     from saebias.captioner.spec import CaptionerSpec
+    from saebias.corpus.records import ReferenceShare, SampleRecord
     from saebias.store.parts import UnitWriter
 
 UNIT_SCENES = 250
@@ -67,7 +68,7 @@ def _draw_block(spec: CaptionerSpec, scenes: list[Scene], block: range, out: Uni
 
 def _gather(ctx: StageContext, spec: CaptionerSpec, scenes: list[Scene]) -> Corpus:
     from saebias.captioner.captions import continuations, scene_captions
-    from saebias.corpus.records import CaptionRecord, Continuation, ImageRecord, SampleRecord, image_id_of
+    from saebias.corpus.records import CaptionRecord, Continuation, ImageRecord, image_id_of
 
     folder = ctx.folder / "files"
     samples: list[SampleRecord] = []
@@ -114,7 +115,7 @@ def _sample(sample_id: str, image_id: str, scene: Scene, spec: CaptionerSpec, te
     )
 
 
-def planted_shares(spec: CaptionerSpec):
+def planted_shares(spec: CaptionerSpec) -> list[ReferenceShare]:
     """The planted P(F | F or M, ambiguous) per context and language, as reference shares."""
     from saebias.corpus.records import ReferenceShare
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.corpus_rows import Corpus
 
 if TYPE_CHECKING:
+    from saebias.corpus.labels import Evidence
     from saebias.corpus.records import SampleRecord
     from saebias.store.parts import UnitWriter
 
@@ -26,11 +26,13 @@ def run_prepare(ctx: StageContext) -> None:
     else:
         from saebias.stages.table_corpus import table_corpus as build
     corpus = build(ctx)
+    from saebias.corpus.export import write_samples_csv
+
     for _ in ctx.pending(["tables"]):
         samples = _split(ctx, corpus.samples)
         with ctx.unit("tables") as out:
             _write_tables(ctx, corpus, samples, out)
-            out.keep([export_samples(out.run_folder / "files" / "samples.csv", samples, corpus.image_paths)])
+            out.keep([write_samples_csv(out.folder / "samples.csv", samples, corpus.image_paths)])
 
 
 def _split(ctx: StageContext, samples: Sequence[SampleRecord]) -> list[SampleRecord]:
@@ -67,7 +69,7 @@ def caption_rows(corpus: Corpus) -> list[dict[str, object]]:
     """One row per caption with its gender label and the evidence for it."""
     from saebias.corpus.labels import label_caption
 
-    rows = []
+    rows: list[dict[str, object]] = []
     for caption in corpus.captions:
         label = label_caption(caption.text, caption.language)
         rows.append(
@@ -86,21 +88,9 @@ def caption_rows(corpus: Corpus) -> list[dict[str, object]]:
     return rows
 
 
-def evidence_json(evidence: Sequence[object]) -> str:
+def evidence_json(evidence: Sequence[Evidence]) -> str:
     """The evidence of a label as JSON text: surface form, span, rule, gender, mention."""
-    return json.dumps([item._asdict() for item in evidence], ensure_ascii=False)  # type: ignore[attr-defined]
-
-
-def export_samples(path: Path, samples: Sequence[SampleRecord], image_paths: dict[str, str]) -> Path:
-    """Write samples.csv (UTF-8) for reading elsewhere; returns its path."""
-    from saebias.store.files import replacing
-
-    rows = [_sample_row(sample, image_paths[sample.image_id]) for sample in samples]
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return json.dumps([item._asdict() for item in evidence], ensure_ascii=False)
 
 
 def _inputs(cfg: Config) -> list[Path]:

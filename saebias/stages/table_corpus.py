@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,7 @@ from saebias.pipeline.stage import StageContext
 from saebias.stages.corpus_rows import Corpus
 
 if TYPE_CHECKING:
-    from saebias.corpus.images import ImageCheck
-    from saebias.corpus.records import Continuation, ReferenceShare, SampleProblem
-    from saebias.corpus.tables import TableRow
+    from saebias.corpus.records import Continuation, ReferenceShare, SampleProblem, SampleRecord
 
 DEFAULT_CONTINUATIONS = {
     ("en", "F"): "A photo of a woman",
@@ -31,83 +30,49 @@ def table_corpus(ctx: StageContext) -> Corpus:
     """Read the table, check every picture, sample down to n, and gather what is usable; the rest is kept as problems with reasons."""
     from saebias.corpus.column_map import ColumnMap
     from saebias.corpus.images import check_images
+    from saebias.corpus.intake import join_pictures
+    from saebias.corpus.near_duplicates import near_duplicate_clusters
     from saebias.corpus.tables import read_table
 
     data = ctx.cfg.data
     assert data.table is not None
     read = read_table(data.table, ColumnMap(**data.columns.model_dump()), image_root=data.image_root, reporter=ctx.reporter)
     checks = check_images([row.image for row in read.rows], full_decode=data.full_decode, content_hash=True, reporter=ctx.reporter)
-    problems = list(read.problems)
-    usable: list[tuple[TableRow, ImageCheck]] = []
-    for row, check in zip(read.rows, checks, strict=True):
-        if check.ok:
-            usable.append((row, check))
-        else:
-            problems.append(_image_problem(row, check, data.columns.image))
-    if not usable:
-        first = problems[0].reason if problems else "the table is empty"
-        raise InputError(f"{data.table}: none of its {len(problems)} rows can be used; the first: {first}")
-    return _gather(ctx, _sampled(ctx, usable), problems)
-
-
-def _image_problem(row: TableRow, check: ImageCheck, column: str) -> SampleProblem:
-    from saebias.corpus.records import SampleProblem
-
-    return SampleProblem(row.source, row.row_number, row.sample_id, column, row.image[:200], f"picture: {check.reason}")
-
-
-def _sampled(ctx: StageContext, usable: list[tuple[TableRow, ImageCheck]]) -> list[tuple[TableRow, ImageCheck]]:
-    from saebias.corpus.sampling import stratified_sample
-
-    if len(usable) <= ctx.cfg.data.n:
-        return usable
-    kept = stratified_sample([_record(row, check) for row, check in usable], ctx.cfg.data.n, seed=ctx.cfg.data.seed)
-    ids = {sample.sample_id for sample in kept.samples}
-    ctx.reporter.info(f"prepare: {len(ids):,} of {len(usable):,} usable rows sampled, stratified by gender shown and context")
-    return [(row, check) for row, check in usable if row.sample_id in ids]
-
-
-def _record(row: TableRow, check: ImageCheck):
-    from saebias.corpus.records import SampleRecord, image_id_of
-
-    assert check.content_hash is not None
-    image_id = image_id_of(check.content_hash)
-    return SampleRecord(
-        sample_id=row.sample_id,
-        image_id=image_id,
-        cluster_id=row.cluster_id or image_id,
-        context=row.context,
-        visual_gender=row.visual_gender,
-        concept=row.concept,
-        style=row.style,
-        skin_tone=row.skin_tone,
-        object=row.object,
-        caption_en=row.captions_en[0] if row.captions_en else None,
-        caption_ar=row.captions_ar[0] if row.captions_ar else None,
+    alike = near_duplicate_clusters(checks, reporter=ctx.reporter) if data.near_duplicates else None
+    joined = join_pictures(read.rows, checks, alike)
+    problems = read.problems + [_in_users_words(problem, data.columns.image) for problem in joined.problems]
+    if not joined.samples:
+        raise InputError(f"{data.table}: none of its {len(problems)} rows can be used; the first: row {problems[0].row_number}: {problems[0].reason}")
+    samples = _sampled(ctx, joined.samples)
+    kept = {sample.sample_id for sample in samples}
+    kept_images = {sample.image_id for sample in samples}
+    owner = {f"{sample_id}-{language}": sample_id for sample_id in kept for language in ("en", "ar")}
+    captions = [caption for caption in joined.captions if caption.caption_id.rpartition("-")[0] in owner]
+    images = [image for image in joined.images if image.image_id in kept_images]
+    return Corpus(
+        samples,
+        images,
+        captions,
+        {caption.caption_id: owner[caption.caption_id.rpartition("-")[0]] for caption in captions},
+        {image.image_id: image.path for image in images},
+        _continuations(ctx),
+        _reference_shares(ctx),
+        problems,
     )
 
 
-def _gather(ctx: StageContext, usable: list[tuple[TableRow, ImageCheck]], problems: list[SampleProblem]) -> Corpus:
-    from saebias.corpus.records import CaptionRecord, ImageRecord
+def _in_users_words(problem: SampleProblem, image_column: str) -> SampleProblem:
+    return replace(problem, column=image_column) if problem.column == "image" else problem
 
-    samples, captions, images, owner = [], [], {}, {}
-    cluster_of: dict[str, str] = {}
-    for row, check in usable:
-        record = _record(row, check)
-        # Two rows with the same picture are one cluster even when the table gives them two.
-        record = replace(record, cluster_id=cluster_of.setdefault(record.image_id, record.cluster_id))
-        samples.append(record)
-        images.setdefault(
-            record.image_id,
-            ImageRecord(record.image_id, row.image, check.content_hash or "", check.width or 0, check.height or 0, check.format or "", check.n_bytes or 0, record.cluster_id),
-        )
-        for language, texts in (("en", row.captions_en), ("ar", row.captions_ar)):
-            for index, text in enumerate(texts):
-                caption = CaptionRecord(f"{row.sample_id}-{language}-{index}", record.image_id, language, index, text)
-                captions.append(caption)
-                owner[caption.caption_id] = row.sample_id
-    paths = {image_id: image.path for image_id, image in images.items()}
-    return Corpus(samples, list(images.values()), captions, owner, paths, _continuations(ctx), _reference_shares(ctx), problems)
+
+def _sampled(ctx: StageContext, samples: Sequence[SampleRecord]) -> Sequence[SampleRecord]:
+    from saebias.corpus.sampling import stratified_sample
+
+    if len(samples) <= ctx.cfg.data.n:
+        return samples
+    drawn = stratified_sample(samples, ctx.cfg.data.n, seed=ctx.cfg.data.seed)
+    ctx.reporter.info(f"prepare: {len(drawn.samples):,} of {len(samples):,} usable rows sampled, stratified by gender shown and context")
+    return drawn.samples
 
 
 def _continuations(ctx: StageContext) -> list[Continuation]:

@@ -53,7 +53,10 @@ def balanced_rows(index: TokenIndex, max_rows: int, seed: int) -> np.ndarray:
     """
     if len(index) == 0:
         raise InputError("no activation rows in this split; extract more samples or change data.split")
-    groups = [np.flatnonzero((index.token_kind == kind) & (index.language == language)) for kind, language in sorted(set(zip(index.token_kind, index.language, strict=True)))]
+    groups = [
+        np.flatnonzero((index.token_kind == kind) & (index.language == language))
+        for kind, language in sorted(set(zip(index.token_kind, index.language, strict=True)))
+    ]
     rng = np.random.default_rng(seed)
     chosen: list[np.ndarray] = []
     left = max_rows

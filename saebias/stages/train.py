@@ -69,7 +69,9 @@ def _train_one(ctx: StageContext, x_ND: np.ndarray, validation_ND: np.ndarray, n
     spec = SaeSpec(d_model=d_model, n_latents=cfg.expansion * d_model, k=cfg.k, seed=seed)
     config = TrainConfig(batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, aux_coefficient=cfg.aux_coefficient, dead_after_tokens=cfg.dead_after_rows)
     steps = max(1, round(cfg.epochs * len(x_ND) / cfg.batch_size))
-    batches = shuffled_batches(lambda start, stop: x_ND[start:stop], len(x_ND), batch_size=cfg.batch_size, epochs=int(np.ceil(cfg.epochs)) + 1, seed=ctx.seed(f"batches-{name}"))
+    batches = shuffled_batches(
+        lambda start, stop: x_ND[start:stop], len(x_ND), batch_size=cfg.batch_size, epochs=int(np.ceil(cfg.epochs)) + 1, seed=ctx.seed(f"batches-{name}")
+    )
     ctx.reporter.info(f"train {name}: {spec.n_latents:,} latents on {len(x_ND):,} rows, {steps:,} steps")
     return train_sae(batches, spec, config, steps=steps, reporter=ctx.reporter, validation_ND=torch.from_numpy(validation_ND))
 
@@ -107,7 +109,10 @@ def _write(ctx: StageContext, out: UnitWriter, name: str, hook: HookPoint, train
     out.rows("saes", [row])
     keys = ("step", "fvu", "l0", "dead_share", "learning_rate", "tokens_per_second")
     out.rows("sae_history", [{"sae_id": sae_id, **{key: getattr(point, key) for key in keys}} for point in trained.history])
-    ctx.reporter.info(f"train {name}: FVU {summary.validation_fvu:.3f}, L0 {summary.validation_l0:.1f}, dead {summary.validation_dead_share:.0%}, {summary.tokens_per_second:,.0f} rows/s")
+    ctx.reporter.info(
+        f"train {name}: FVU {summary.validation_fvu:.3f}, L0 {summary.validation_l0:.1f}, dead {summary.validation_dead_share:.0%},"
+        f" {summary.tokens_per_second:,.0f} rows/s"
+    )
 
 
 def _estimate(cfg: Config) -> Estimate:
@@ -123,7 +128,17 @@ TRAIN = Stage(
     run=run_train,
     help="sparse autoencoders",
     needs=("prepare", "extract"),
-    reads=("train.expansion", "train.k", "train.epochs", "train.batch_size", "train.learning_rate", "train.aux_coefficient", "train.dead_after_rows", "train.max_rows", "train.seeds"),
+    reads=(
+        "train.expansion",
+        "train.k",
+        "train.epochs",
+        "train.batch_size",
+        "train.learning_rate",
+        "train.aux_coefficient",
+        "train.dead_after_rows",
+        "train.max_rows",
+        "train.seeds",
+    ),
     tables=("saes", "sae_history"),
     estimate=_estimate,
 )

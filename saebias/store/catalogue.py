@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,13 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
     final = target or catalogue_path(artifacts)
     with translated_disk_errors(final):
         artifacts.mkdir(parents=True, exist_ok=True)
-        if current is not None:
+        if current is not None and target is None:
             write_text(artifacts / "current.json", json.dumps(dict(current), indent=1))
         with _fold_lock(artifacts if target is None else final.parent):
             building = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:6]}")
             try:
                 _copy_if_usable(final, building)
-                _fold_into(building, artifacts, reporter)
+                _fold_into(building, artifacts, current, reporter)
                 building.replace(final)
             finally:
                 for leftover in (building, building.with_name(building.name + ".wal")):
@@ -66,7 +66,7 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
 
 
 @contextmanager
-def _fold_lock(folder: Path) -> Iterator[None]:
+def _fold_lock(folder: Path) -> Generator[None]:
     # Waits: folding takes a second, and each process must see the other's runs.
     with (folder / ".fold.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -94,7 +94,7 @@ def _copy_if_usable(old: Path, new: Path) -> None:
         new.unlink()
 
 
-def _fold_into(path: Path, artifacts: Path, reporter: Reporter) -> None:
+def _fold_into(path: Path, artifacts: Path, current: Mapping[str, str] | None, reporter: Reporter) -> None:
     fresh = not path.exists()
     with duckdb.connect(str(path)) as connection:
         connection.execute("set timezone = 'UTC'")
@@ -113,7 +113,7 @@ def _fold_into(path: Path, artifacts: Path, reporter: Reporter) -> None:
         for run_id in folded:
             _delete_run(connection, run_id)
             reporter.info(f"catalogue: run {run_id} is no longer on disk and was taken out")
-        _set_current(connection, artifacts)
+        _set_current(connection, artifacts, current)
         connection.execute("commit")
 
 
@@ -173,21 +173,26 @@ def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         events = [json.loads(line) for line in lines]
         rows = [
-            (run_id, event["at"], event["level"], event["event"], json.dumps({k: v for k, v in event.items() if k not in ("at", "level", "event")}, ensure_ascii=False))
+            (
+                run_id,
+                event["at"],
+                event["level"],
+                event["event"],
+                json.dumps({k: v for k, v in event.items() if k not in ("at", "level", "event")}, ensure_ascii=False),
+            )
             for event in events
         ]
         if rows:
             connection.executemany("insert into log_events values (?, ?, ?, ?, ?)", rows)
 
 
-def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path) -> None:
+def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path, current: Mapping[str, str] | None) -> None:
     path = artifacts / "current.json"
-    if not path.exists():
-        return
-    current = json.loads(path.read_text(encoding="utf-8"))
+    if current is None and path.exists():
+        current = json.loads(path.read_text(encoding="utf-8"))
     connection.execute("delete from current_runs")
     known = {row[0] for row in connection.execute("select run_id from runs where status = 'done'").fetchall()}
-    for stage, run_id in current.items():
+    for stage, run_id in (current or {}).items():
         if run_id in known:
             connection.execute("insert into current_runs values (?, ?)", [stage, run_id])
 

@@ -61,7 +61,13 @@ class UnitWriter:
 
     def finish(self) -> None:
         """Write the manifest: from here on the unit is done."""
-        manifest = {"unit": self.unit, "files": self._files, "rows": self._rows, "seconds": round(time.perf_counter() - self._started, 3), "finished": time.time()}
+        manifest = {
+            "unit": self.unit,
+            "files": self._files,
+            "rows": self._rows,
+            "seconds": round(time.perf_counter() - self._started, 3),
+            "finished": time.time(),
+        }
         write_text(self.run_folder / "units" / f"{self.unit}.json", json.dumps(manifest, indent=1, sort_keys=True))
 
 

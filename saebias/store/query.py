@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from saebias.errors import InputError, StoreError
 from saebias.paths import sql_folder
-from saebias.store.catalogue import catalogue_path, fold, run_folders
+from saebias.store.catalogue import CATALOGUE, catalogue_path, fold, run_folders
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,31 @@ def run_query(artifacts: Path, sql: str, parameters: Mapping[str, str | None] | 
     When another program holds the file, a catalogue is built from the parts in a temporary folder and answers instead.
     Raises InputError for anything that is not one SELECT or that reaches for files, StoreError when nothing was measured yet.
     """
+    with ExitStack() as stack:
+        return answer(stack.enter_context(_opened(artifacts)), sql, parameters)
+
+
+def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, str | None] | None = None) -> pa.Table:
+    """The rows of exactly one SELECT on an open connection, which from now on can reach nothing but its database."""
     statement = single_select(sql)
-    with _opened(artifacts) as connection:
-        connection.execute("set timezone = 'UTC'")
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
-        try:
-            named = {key: value for key, value in (parameters or {}).items() if key in statement.named_parameters}
-            return connection.sql(statement, params=named).to_arrow_table()
-        except duckdb.PermissionException as error:
-            raise InputError(f"a query may not touch files or the network: {_one_line(error)}") from None
-        except duckdb.Error as error:
-            raise InputError(f"the query failed: {_one_line(error)}") from None
+    connection.execute("set timezone = 'UTC'")
+    connection.execute("set enable_external_access = false")
+    try:
+        named = {key: value for key, value in (parameters or {}).items() if key in statement.named_parameters}
+        return connection.sql(statement, params=named).to_arrow_table()
+    except duckdb.PermissionException as error:
+        raise InputError(f"a query may not touch files or the network: {_one_line(error)}") from None
+    except duckdb.Error as error:
+        raise InputError(f"the query failed: {_one_line(error)}") from None
+
+
+@contextmanager
+def catalogue_of(artifacts: Path, current: Mapping[str, str]) -> Iterator[Callable[..., pa.Table]]:
+    """A function (sql or the name of a query, **parameters) -> rows, over a catalogue of its own in which the views show the runs `current`."""
+    with tempfile.TemporaryDirectory(prefix="saebias-catalogue-") as folder:
+        path = fold(artifacts, current=current, target=Path(folder) / CATALOGUE)
+        with duckdb.connect(str(path), read_only=True) as connection:
+            yield lambda text, **parameters: answer(connection, *resolve(text, parameters))
 
 
 def single_select(sql: str) -> duckdb.Statement:
@@ -95,7 +108,7 @@ def single_select(sql: str) -> duckdb.Statement:
 
 
 @contextmanager
-def _opened(artifacts: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _opened(artifacts: Path) -> Generator[duckdb.DuckDBPyConnection]:
     if not run_folders(artifacts):
         raise StoreError(f"{artifacts}: nothing was measured here yet; run `saebias run-all` first, or name the folder with --set runtime.artifacts=DIR")
     with ExitStack() as stack:

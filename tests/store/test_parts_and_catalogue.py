@@ -136,7 +136,9 @@ def test_anything_but_one_select_is_refused_in_one_line(artifacts: Path, sql: st
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("sql", ["select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "select * from read_text('/etc/hostname')", "select * from glob('/etc/*')"])
+@pytest.mark.parametrize(
+    "sql", ["select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "select * from read_text('/etc/hostname')", "select * from glob('/etc/*')"]
+)
 def test_a_query_cannot_touch_files(artifacts: Path, sql: str) -> None:
     with pytest.raises(InputError):
         run_query(artifacts, sql)

@@ -1,0 +1,174 @@
+"""`analyze --only behavior`: what the model does - its captions, its exact probabilities, and the bias in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.config.schema import Config
+from saebias.errors import InputError
+from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files
+
+if TYPE_CHECKING:
+    from saebias.vlm.images import ImageFeatures
+    from saebias.vlm.loading import LoadedModel
+
+LANGUAGES = ("en", "ar")
+UNIT_SAMPLES = 256
+
+
+def run_behavior(ctx: StageContext) -> None:
+    """Caption and score the samples block by block, then compute the metrics over all of them."""
+    from saebias.stages.behavior_metrics import behavior_rows
+    from saebias.stages.model_access import closed_sets, open_model, prompts, samples_of
+
+    samples = samples_of(ctx)
+    for index, sample in enumerate(samples):
+        sample["number"] = index
+    blocks = {f"captions-{number:04d}": block for number, block in enumerate(batches(samples, UNIT_SAMPLES))}
+    waiting = ctx.pending(list(blocks))
+    if waiting:
+        loaded, prompt_of, sets = open_model(ctx.cfg), prompts(ctx.cfg), closed_sets(ctx)
+        with ctx.reporter.task("captioning", sum(len(blocks[name]) for name in waiting), "images") as task:
+            for name in waiting:
+                captions, exact = [], []
+                for batch in batches(blocks[name], ctx.cfg.runtime.batch_size):
+                    some_captions, some_exact = _run_batch(ctx, loaded, batch, prompt_of, sets)
+                    captions += some_captions
+                    exact += some_exact
+                    task.advance(len(batch))
+                with ctx.unit(name) as out:
+                    out.rows("generated_captions", captions)
+                    out.rows("exact_probabilities", exact)
+    for name in ctx.pending(["metrics"]):
+        rows = behavior_rows(ctx)
+        with ctx.unit(name) as out:
+            out.rows("behavior_metrics", rows)
+
+
+def _run_batch(
+    ctx: StageContext, loaded: LoadedModel, batch: Sequence[dict[str, Any]], prompt_of: dict[str, str], sets: dict[tuple[str, str], ClosedSet]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    from saebias.stages.model_access import features_of
+
+    features = features_of(loaded, batch)
+    captions, exact = [], []
+    for language in LANGUAGES:
+        # A language that the corpus has no caption of is not asked for.
+        rows = [row for row, sample in enumerate(batch) if sample[f"caption_{language}"] is not None]
+        if not rows:
+            continue
+        asked = [batch[row] for row in rows]
+        captions += generate_rows(ctx, loaded, features.take(rows), asked, prompt_of[language], language)
+        exact += exact_rows(loaded, features.take(rows), asked, prompt_of[language], language, sets, ctx.cfg.model.chat_template)
+    return captions, exact
+
+
+def generate_rows(
+    ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, asked: Sequence[dict[str, Any]], prompt: str, language: str
+) -> list[dict[str, Any]]:
+    """Greedy captions of all images, and `analyze.draws` captions sampled at temperature 1 of those that show no gender."""
+    from saebias.vlm.generate import generate_captions
+
+    write = partial(generate_captions, loaded, max_new_tokens=ctx.cfg.model.max_new_tokens, use_chat_template=ctx.cfg.model.chat_template)
+    greedy = write(features, [prompt] * len(asked), mode="greedy")
+    rows = [_caption_row(sample, language, "greedy", 0, text) for sample, text in zip(asked, greedy, strict=True)]
+    open_rows = [row for row, sample in enumerate(asked) if sample["visual_gender"] in ("A", None)]
+    if open_rows:
+        draws = ctx.cfg.analyze.draws
+        repeated = [row for row in open_rows for _ in range(draws)]
+        numbers = [asked[row]["number"] * draws + draw for row in open_rows for draw in range(draws)]
+        texts = write(
+            features.take(repeated),
+            [prompt] * len(repeated),
+            mode="sample",
+            temperature=1.0,
+            seed=ctx.seed(f"samples-{language}"),
+            row_ids=numbers,
+            batch_size=256,
+        )
+        rows += [_caption_row(asked[row], language, "sample", number % draws, text) for row, number, text in zip(repeated, numbers, texts, strict=True)]
+    return rows
+
+
+def _caption_row(sample: dict[str, Any], language: str, mode: str, draw: int, text: str) -> dict[str, Any]:
+    from saebias.corpus.labels import label_caption
+    from saebias.stages.prepare import evidence_json
+
+    label = label_caption(text, language)
+    evidence = evidence_json(label.evidence)
+    return {
+        "sample_id": sample["sample_id"],
+        "language": language,
+        "mode": mode,
+        "draw": draw,
+        "text": text,
+        "label": label.label,
+        "explicit": label.explicit,
+        "evidence": evidence,
+        "n_words": label.words,
+    }
+
+
+def exact_rows(
+    loaded: LoadedModel,
+    features: ImageFeatures,
+    asked: Sequence[dict[str, Any]],
+    prompt: str,
+    language: str,
+    sets: dict[tuple[str, str], ClosedSet],
+    template: bool,
+) -> list[dict[str, Any]]:
+    """The exact probabilities of the closed set, for the samples that have one; raises InputError when F and M have no probability at all."""
+    from saebias.vlm.inputs import build_inputs
+    from saebias.vlm.scoring import score_continuations
+
+    served = [(row, chosen) for row, sample in enumerate(asked) if (chosen := closed_set_of(sets, sample["context"], language)) is not None]
+    if not served:
+        return []
+    inputs = build_inputs(loaded, features.take([row for row, _ in served]), [prompt] * len(served), use_chat_template=template)
+    scores = score_continuations(loaded, inputs, [chosen.all for _, chosen in served])
+    return [exact_row(asked[row]["sample_id"], language, chosen, logp) for (row, chosen), logp in zip(served, scores, strict=True)]
+
+
+def exact_row(sample_id: str, language: str, chosen: ClosedSet, logp_C: np.ndarray) -> dict[str, Any]:
+    """One row of exact_probabilities from the log-probabilities of F, M and N continuations (nats), computed on the log scale."""
+    from scipy.special import logsumexp
+
+    n_female, n_male = len(chosen.female), len(chosen.male)
+    log_f, log_m = logsumexp(logp_C[:n_female]), logsumexp(logp_C[n_female : n_female + n_male])
+    log_n = logsumexp(logp_C[n_female + n_male :]) if chosen.neutral else None
+    log_said = np.logaddexp(log_f, log_m)
+    log_all = log_said if log_n is None else np.logaddexp(log_said, log_n)
+    if not np.isfinite(log_said):
+        raise InputError(f"sample {sample_id} ({language}): the model gives neither F nor M any probability; check the continuations against its captions")
+    return {
+        "sample_id": sample_id,
+        "language": language,
+        "p_female": float(np.exp(log_f - log_said)),
+        "p_male": float(np.exp(log_m - log_said)),
+        "p_neutral": None if log_n is None else float(np.exp(log_n - log_all)),
+        "coverage": float(np.exp(log_all)),
+        "gap": float(log_f - log_m),
+    }
+
+
+def _estimate(cfg: Config) -> Estimate:
+    # Measured on the demonstration with two cores: 12 ms an image for greedy captions and scoring in both languages, 1 ms a sampled caption.
+    return Estimate(cfg.data.n * 2 * 2**10, 800 * 2**20, 8 + cfg.data.n * (0.012 + 0.001 * 2 * cfg.analyze.draws * cfg.data.ambiguous_share))
+
+
+ANALYZE_BEHAVIOR = Stage(
+    name="analyze.behavior",
+    run=run_behavior,
+    help="what the model does: captions, exact probabilities, bias",
+    needs=("prepare",),
+    reads=("model", "analyze.draws", "analyze.bootstrap"),
+    tables=("generated_captions", "exact_probabilities", "behavior_metrics"),
+    inputs=model_files,
+    estimate=_estimate,
+)

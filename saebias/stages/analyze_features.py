@@ -1,0 +1,249 @@
+"""`analyze --only features`: how good the dictionaries are, and which latents carry visible gender or the stereotype."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.config.schema import Config
+from saebias.errors import InputError
+from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.model_access import model_files
+
+if TYPE_CHECKING:
+    from saebias.stages.dictionaries import Dictionary
+    from saebias.stages.token_index import TokenIndex
+    from saebias.store.arrays import ActivationArray
+
+LANGUAGES = ("en", "ar")
+QUALITY_ROWS = 1024
+"""Rows per token kind, language and split that quality is measured on."""
+GATE_ROWS = 4096
+
+
+def run_features(ctx: StageContext) -> None:
+    """Quality first (a gate), then visible gender per dictionary, then the stereotype per language, then the sets to steer."""
+    from saebias.stages.dictionaries import main_dictionaries
+    from saebias.stages.stereotype_latents import stereotype_rows
+    from saebias.stages.threads import use_threads
+    from saebias.stages.token_index import token_index
+    from saebias.stages.train import activations_path
+    from saebias.store.arrays import ActivationArray
+
+    use_threads(ctx.cfg)
+    dictionaries = main_dictionaries(ctx)
+    array, index = ActivationArray(activations_path(ctx)), token_index(ctx)
+    for name in ctx.pending(["quality"]):
+        rows, reasons = quality_rows(ctx, dictionaries, array, index)
+        _gate(ctx, reasons)
+        with ctx.unit(name) as out:
+            out.rows("sae_quality", rows)
+    samples = {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}
+    visible = {f"visible-{dictionary.hook.name}": dictionary for dictionary in dictionaries}
+    waiting = ctx.pending(list(visible))
+    with ctx.reporter.task("testing latents", len(waiting), "dictionaries") as task:
+        for name in waiting:
+            scores, sets = visible_rows(ctx, visible[name], array, index, samples)
+            with ctx.unit(name) as out:
+                out.rows("feature_scores", scores)
+                out.rows("feature_sets", sets)
+            task.advance()
+    for name in ctx.pending([f"stereotype-{language}" for language in LANGUAGES]):
+        scores, sets = stereotype_rows(ctx, dictionaries, name.rpartition("-")[2], samples)
+        with ctx.unit(name) as out:
+            out.rows("feature_scores", scores)
+            out.rows("feature_sets", sets)
+
+
+def _gate(ctx: StageContext, reasons: dict[str, list[str]]) -> None:
+    from saebias.stages.dictionaries import refuse_bad_dictionaries
+
+    refuse_bad_dictionaries(ctx, reasons)
+
+
+def quality_rows(
+    ctx: StageContext, dictionaries: list[Dictionary], array: ActivationArray, index: TokenIndex
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Quality of every dictionary per token kind, language and split on images never trained on, and per dictionary the reasons to refuse it."""
+    import torch
+
+    from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
+    from saebias.stages.token_index import balanced_rows
+
+    limits = QualityLimits(max_fvu=ctx.cfg.train.gate_fvu, max_dead_share=ctx.cfg.train.gate_dead)
+    cells = _quality_cells(ctx, index)
+    held_out = index.where(index.split != "sae")
+    pooled = held_out.row[balanced_rows(held_out, GATE_ROWS, ctx.seed("gate"))]
+    rows, reasons = [], {}
+    with ctx.reporter.task("measuring dictionaries", len(dictionaries), "dictionaries") as task:
+        for dictionary in dictionaries:
+            quality = sae_quality(dictionary.sae, torch.from_numpy(array.read_rows(dictionary.hook, pooled)))
+            reasons[dictionary.sae_id] = quality_gate(quality, limits)
+            rows.append(_quality_row(dictionary, ("all", "both", "select+report"), quality))
+            for cell, cell_rows in cells.items():
+                quality = sae_quality(dictionary.sae, torch.from_numpy(array.read_rows(dictionary.hook, cell_rows)))
+                rows.append(_quality_row(dictionary, cell, quality))
+            task.advance()
+    return rows, reasons
+
+
+def _quality_cells(ctx: StageContext, index: TokenIndex) -> dict[tuple[str, str, str], np.ndarray]:
+    rng = np.random.default_rng(ctx.seed("quality"))
+    cells = {}
+    for kind in ("image", "prompt", "caption", "decision"):
+        of_kind = index.decision if kind == "decision" else index.token_kind == kind
+        for language in LANGUAGES:
+            for split in ("select", "report"):
+                found = index.row[of_kind & (index.language == language) & (index.split == split)]
+                if len(found):
+                    cells[kind, language, split] = np.sort(rng.choice(found, size=min(QUALITY_ROWS, len(found)), replace=False))
+    return cells
+
+
+def _quality_row(dictionary: Dictionary, cell: tuple[str, str, str], quality: Any) -> dict[str, Any]:
+    return {
+        "sae_id": dictionary.sae_id,
+        "layer": dictionary.hook.layer,
+        "token_kind": cell[0],
+        "language": cell[1],
+        "split": cell[2],
+        "fvu": quality.fvu,
+        "l0": quality.l0,
+        "dead_share": quality.dead_share,
+        "decoder_cosine": quality.encoder_decoder_cosine,
+        "n_rows": quality.n_rows,
+        "note": None if quality.fvu is not None else "the rows do not vary",
+    }
+
+
+def visible_rows(
+    ctx: StageContext, dictionary: Dictionary, array: ActivationArray, index: TokenIndex, samples: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Per language, every latent's AUROC of women against men at the decision position, and the `analyze.top` latents furthest from chance."""
+    import torch
+
+    from saebias.features.contrast import contrast, report_rows
+    from saebias.features.selection import assert_disjoint, top_latents
+    from saebias.stats.effects import auroc_columns
+
+    scores, sets = [], []
+    for language in LANGUAGES:
+        parts = {split: decision_part(index, samples, language, split, ("F", "M")) for split in ("select", "report")}
+        _need_both(parts, language)
+        assert_disjoint(parts["select"].contexts, parts["report"].contexts, "contexts")
+        assert_disjoint(parts["select"].clusters, parts["report"].clusters, "picture groups")
+        codes = {split: dictionary.sae.encode(torch.from_numpy(array.read_rows(dictionary.hook, part.rows))).numpy() for split, part in parts.items()}
+        found = contrast(
+            codes["select"],
+            parts["select"].is_woman,
+            parts["select"].clusters,
+            seed=ctx.seed(f"{dictionary.hook.name}-{language}"),
+            n_permutations=ctx.cfg.analyze.permutations,
+        )
+        chosen = top_latents(found.auroc_F - 0.5, ctx.cfg.analyze.top, found.live_F)
+        reported = {row.latent: row for row in report_rows(found, chosen, codes["report"], parts["report"].is_woman, parts["report"].clusters)}
+        auroc_report_F = auroc_columns(codes["report"], parts["report"].is_woman)
+        for latent in range(len(found.auroc_F)):
+            row = reported.get(latent)
+            scores.append(
+                _score_row(
+                    dictionary,
+                    latent,
+                    language,
+                    value_select=float(found.auroc_F[latent]),
+                    p=float(found.p_F[latent]),
+                    q=float(found.q_F[latent]),
+                    value_report=float(auroc_report_F[latent]),
+                    low=None if row is None else row.auroc_low,
+                    high=None if row is None else row.auroc_high,
+                    firing_rate=float(found.firing_rate_F[latent]),
+                    selected=row is not None,
+                )
+            )
+        sets += set_rows(dictionary, language, "visible", chosen, found.auroc_F - 0.5)
+    return scores, sets
+
+
+def _need_both(parts: dict[str, Any], language: str) -> None:
+    for split, part in parts.items():
+        n_women = int(part.is_woman.sum())
+        if min(n_women, len(part.is_woman) - n_women) < 2:
+            raise InputError(
+                f"analyze: {n_women} clear images of women and {len(part.is_woman) - n_women} of men in {language}, split {split}; each needs two at least: "
+                "give more images, or name data.columns.visual_gender"
+            )
+
+
+def _score_row(dictionary: Dictionary, latent: int, language: str, **values: Any) -> dict[str, Any]:
+    return {
+        "sae_id": dictionary.sae_id,
+        "layer": dictionary.hook.layer,
+        "latent": latent,
+        "language": language,
+        "target": "visible",
+        "method": "auroc",
+        **values,
+    }
+
+
+def set_rows(dictionary: Dictionary, language: str, target: str, chosen: np.ndarray, score_F: np.ndarray) -> list[dict[str, Any]]:
+    """The chosen latents as rows of feature_sets, best first."""
+    return [
+        {
+            "set_name": f"{target}/{language}",
+            "sae_id": dictionary.sae_id,
+            "layer": dictionary.hook.layer,
+            "language": language,
+            "target": target,
+            "rank": rank,
+            "latent": int(latent),
+            "score": float(score_F[latent]),
+        }
+        for rank, latent in enumerate(chosen, start=1)
+    ]
+
+
+class DecisionPart:
+    """Decision rows of one language and split with their samples' cluster, context and whether a woman is shown; arrays [N]."""
+
+    def __init__(self, rows: np.ndarray, of: list[dict[str, Any]]) -> None:
+        """`rows` sorted activation rows, `of` the sample of each."""
+        self.rows = rows
+        self.clusters = np.array([sample["cluster_id"] for sample in of])
+        self.contexts = np.array([sample["context"] or sample["cluster_id"] for sample in of])
+        self.is_woman = np.array([sample["visual_gender"] == "F" for sample in of])
+        self.samples = of
+
+
+def decision_part(index: TokenIndex, samples: dict[str, dict[str, Any]], language: str, split: str, genders: tuple[str, ...]) -> DecisionPart:
+    """The decision rows of samples that show one of `genders`; raises InputError when there is none."""
+    mask = index.decision & (index.language == language) & (index.split == split)
+    pairs = [
+        (row, samples[sample_id])
+        for row, sample_id in zip(index.row[mask], index.sample_id[mask], strict=True)
+        if samples[sample_id]["visual_gender"] in genders
+    ]
+    if not pairs:
+        raise InputError(
+            f"analyze: no {language} decision rows of images showing {' or '.join(genders)} in split {split}; give more images or data.continuations that fit"
+        )
+    return DecisionPart(np.array([row for row, _ in pairs]), [sample for _, sample in pairs])
+
+
+def _estimate(cfg: Config) -> Estimate:
+    # Measured on the demonstration: 2 s a dictionary for tests and quality, and 6 ms an ambiguous image and language for its gradients.
+    layers = 8 if cfg.extract.layers == "all" else cfg.extract.layers if isinstance(cfg.extract.layers, int) else len(cfg.extract.layers)
+    return Estimate(layers * 4 * 2**20, 900 * 2**20, 8 + layers * 2 + cfg.data.n * cfg.data.ambiguous_share * 0.012)
+
+
+ANALYZE_FEATURES = Stage(
+    name="analyze.features",
+    run=run_features,
+    help="dictionary quality, and which latents carry gender",
+    needs=("prepare", "extract", "train"),
+    reads=("model", "analyze.permutations", "analyze.top", "analyze.fdr", "train.gate_fvu", "train.gate_dead", "train.allow_failed_gate"),
+    tables=("sae_quality", "feature_scores", "feature_sets"),
+    inputs=model_files,
+    estimate=_estimate,
+)

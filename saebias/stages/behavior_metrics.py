@@ -1,0 +1,162 @@
+"""The behaviour metrics of a corpus: joins captions, probabilities and samples, and names the numbers as the catalogue does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.pipeline.stage import StageContext
+
+if TYPE_CHECKING:
+    from saebias.bias.rows import BiasRow, CaptionLabels, ExactProbabilities
+
+NAMES = {
+    "share_correct": "outcome_correct",
+    "share_wrong": "outcome_wrong",
+    "share_neutral": "outcome_neutral",
+    "share_mixed": "outcome_mixed",
+    "share_no_person": "outcome_no_person",
+    "share_correct_explicit": "outcome_correct_explicit",
+    "spread": "stereotype_spread",
+    "spread_variance": "stereotype_variance",
+    "spread_p": "stereotype_p",
+    "default": "masculine_default",
+    "default_these_contexts": "masculine_default_these_contexts",
+    "default_difference": "masculine_default",
+    "alignment": "reference_alignment",
+    "skew_abs_dataset": "amplification_dataset",
+    "skew_abs_exact": "amplification_exact",
+    "skew_abs_sampled": "amplification_sample",
+    "skew_abs_greedy": "amplification_greedy",
+    "step_abs_dataset_to_exact": "amplification_step_exact",
+    "step_abs_exact_to_sampled": "amplification_step_sample",
+    "step_abs_sampled_to_greedy": "amplification_step_greedy",
+}
+"""What the functions of saebias.bias call a number -> what the catalogue calls it; others keep their name."""
+
+
+def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
+    """All rows of behavior_metrics; what cannot be computed is null with its reason in `note`."""
+    from saebias.bias.amplification import amplification_rows
+    from saebias.bias.outcomes import ambiguous_shares, clear_outcomes
+    from saebias.bias.recovery import recovery_rows
+    from saebias.bias.stereotype import alignment_rows, stereotype_rows
+
+    samples = {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}
+    captions = [row for row in ctx.table("generated_captions").to_pylist() if samples[row["sample_id"]]["visual_gender"] is not None]
+    seed, draws = ctx.seed("metrics"), ctx.cfg.analyze.bootstrap
+    rows: list[BiasRow] = []
+    greedy = caption_labels([row for row in captions if row["mode"] == "greedy"], samples)
+    if greedy is not None and (greedy.gender_N != "A").any():
+        rows += clear_outcomes(greedy)
+    else:
+        ctx.reporter.warn("analyze: no sample shows a clear gender (data.columns.visual_gender), so there are no outcomes on clear images")
+    if greedy is not None and (greedy.gender_N == "A").any():
+        rows += ambiguous_shares(greedy)
+    exact = exact_probabilities(ctx, samples)
+    if exact is None or not (exact.gender_N == "A").any():
+        ctx.reporter.warn("analyze: no ambiguous sample (visual_gender A) was scored, so there are no stereotype and default")
+    else:
+        rows += _without_neutral(stereotype_rows(exact, seed=seed, n_draws=draws), ctx)
+        references = reference_shares(ctx)
+        for source, shares in references.items():
+            if source == "planted":
+                rows += recovery_rows(exact, shares, seed=seed, n_draws=draws)
+            rows += alignment_rows(exact, shares)
+        dataset = references.get("planted") or _caption_shares(ctx, samples)
+        if dataset:
+            sampled = caption_labels([row for row in captions if row["mode"] == "sample"], samples)
+            rows += amplification_rows(exact, sampled, greedy, dataset, seed=seed, n_draws=draws)
+    return catalogue_rows(rows)
+
+
+def caption_labels(rows: Sequence[dict[str, Any]], samples: dict[str, dict[str, Any]]) -> CaptionLabels | None:
+    """Captions with labels as columns, or None when there is none."""
+    from saebias.bias.rows import CaptionLabels
+
+    if not rows:
+        return None
+    of = [samples[row["sample_id"]] for row in rows]
+    return CaptionLabels(
+        image_N=np.array([sample["image_id"] for sample in of]),
+        cluster_N=np.array([sample["cluster_id"] for sample in of]),
+        context_N=np.array([sample["context"] or "-" for sample in of]),
+        language_N=np.array([row["language"] for row in rows]),
+        gender_N=np.array([sample["visual_gender"] for sample in of]),
+        label_N=np.array([row["label"] for row in rows]),
+        explicit_N=np.array([row["explicit"] for row in rows]),
+    )
+
+
+def exact_probabilities(ctx: StageContext, samples: dict[str, dict[str, Any]]) -> ExactProbabilities | None:
+    """The exact probabilities as columns (probability mass of F, M and N), one row per image and language; None when nothing was scored."""
+    from saebias.bias.rows import ExactProbabilities
+
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for row in ctx.table("exact_probabilities").to_pylist():
+        sample = samples[row["sample_id"]]
+        key = (sample["image_id"], row["language"])
+        # The same picture in two rows of a table says the same thing twice.
+        if sample["visual_gender"] is not None and key not in seen:
+            seen.add(key)
+            kept.append((row, sample))
+    if not kept:
+        return None
+    said = np.array([row["coverage"] * (1 - (row["p_neutral"] or 0.0)) for row, _ in kept])
+    return ExactProbabilities(
+        image_N=np.array([sample["image_id"] for _, sample in kept]),
+        cluster_N=np.array([sample["cluster_id"] for _, sample in kept]),
+        context_N=np.array([sample["context"] or "-" for _, sample in kept]),
+        language_N=np.array([row["language"] for row, _ in kept]),
+        gender_N=np.array([sample["visual_gender"] for _, sample in kept]),
+        p_f_N=said * np.array([row["p_female"] for row, _ in kept]),
+        p_m_N=said * np.array([row["p_male"] for row, _ in kept]),
+        p_n_N=np.array([row["coverage"] * (row["p_neutral"] or 0.0) for row, _ in kept]),
+    )
+
+
+def reference_shares(ctx: StageContext) -> dict[str, dict[tuple[str, str], float]]:
+    """Per source, the reference share of women per (context, language)."""
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for row in ctx.table("reference_shares").to_pylist():
+        found.setdefault(row["source"], {})[row["context"], row["language"]] = row["p_female"]
+    return found
+
+
+def _caption_shares(ctx: StageContext, samples: dict[str, dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """The share of women among the gendered reference captions of ambiguous images, per (context, language): what the data says where nothing was planted."""
+    said: dict[tuple[str, str], list[bool]] = {}
+    for row in ctx.table("captions").to_pylist():
+        sample = samples.get(row["sample_id"])
+        if sample is not None and sample["visual_gender"] == "A" and row["label"] in ("F", "M"):
+            said.setdefault((sample["context"] or "-", row["language"]), []).append(row["label"] == "F")
+    return {key: float(np.mean(values)) for key, values in said.items()}
+
+
+def _without_neutral(rows: Iterable[BiasRow], ctx: StageContext) -> list[BiasRow]:
+    """Without the neutral shares of languages whose closed set has no neutral continuation: a probability nobody asked for is not 0."""
+    has = {row["language"] for row in ctx.table("continuations").to_pylist() if row["gender"] == "N"}
+    return [row for row in rows if row.language in has or row.metric not in ("p_neutral", "neutral_share")]
+
+
+def catalogue_rows(rows: Iterable[BiasRow]) -> list[dict[str, Any]]:
+    """Rows under the catalogue's names, NaN as null."""
+    found = []
+    for row in rows:
+        values = asdict(row)
+        values["metric"] = NAMES.get(row.metric, row.metric)
+        for name in ("value", "low", "high"):
+            values[name] = none_if_nan(values[name])
+        values["note"] = row.note or None
+        found.append(values)
+    return found
+
+
+def none_if_nan(value: float | None) -> float | None:
+    """NaN as None (SQL null); a reason stands beside it in the row's note."""
+    return None if value is None or math.isnan(value) else float(value)

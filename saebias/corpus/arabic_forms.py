@@ -83,7 +83,7 @@ def _role_forms(entry: Entry, word: str) -> Iterator[tuple[str, Noun]]:
         if word.endswith("ة"):
             yield from _feminine_forms(entry, word[:-1])
         return
-    if word.endswith(("ة", "ا", "ء")):
+    if word.endswith(("ة", "ا")):
         return
     if "no feminine" not in entry.note:
         yield from _feminine_forms(entry, word)
@@ -287,7 +287,9 @@ _PRONOUN_PARTICLES = words_of("ar_contexts", "takes a pronoun")
 def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, article: bool, pronoun: str) -> bool:
     """Whether a short word with clitics is meant: كم and بعد are no "like a mother" and "with a grandfather"."""
     if stem in ("ام", "اب", "اخ"):
-        return not preposition and not (stem == "اب" and not pronoun)
+        return not preposition
+    if stem in ("اخو", "اخا", "ابو", "ابا"):
+        return bool(pronoun)
     if stem in ("شباب", "ذكر") and pronoun:
         # "Her youth" and "its mention".
         return False
@@ -300,7 +302,7 @@ def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, arti
 
 def _guessed_noun(stem: str) -> Noun:
     gender, number = "-", "-"
-    if stem.endswith(("ة", "اء", "يا")) and len(stem) > 3:
+    if stem.endswith("ة") or (stem.endswith(("اء", "يا")) and len(stem) > 3):
         gender, number = "F", "s"
     elif stem.endswith("ات"):
         gender, number = "F", "p"

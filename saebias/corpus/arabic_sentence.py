@@ -175,7 +175,7 @@ class Sentence:
 
     def subject_ahead(self, place: int, verb: Verb, gender: str) -> Subject | None:
         """The noun right after a verb, where it can be the subject."""
-        ahead = place + 1
+        ahead = self._past_a_phrase(place + 1, verb)
         while ahead < len(self.words) and self.words[ahead].function in ("adverb", "verb_particle"):
             ahead += 1
         if ahead >= len(self.words) or not self.starts.isdisjoint(range(place + 1, ahead + 1)):
@@ -194,6 +194,22 @@ class Sentence:
         if word.noun.kind in PERSON_KINDS:
             return self._person_ahead(ahead, word.noun, verb, gender)
         return self._thing_ahead(word, word.noun, verb, gender)
+
+    def _past_a_phrase(self, ahead: int, verb: Verb) -> int:
+        """Where the subject may stand after "in the picture" in "there stands in the picture a clock": the noun behind it, else `ahead`."""
+        if verb.human and not verb.intransitive:
+            return ahead
+        words = self.words[ahead : ahead + 3]
+        if len(words) == 3 and words[0].function == "preposition" and words[1].noun is not None:
+            noun = words[2]
+        elif len(words) >= 2 and words[0].preposition and words[0].noun is not None:
+            noun = words[1]
+        else:
+            return ahead
+        behind = ahead + words.index(noun)
+        subject = noun.noun is not None and not noun.article and not noun.preposition and not noun.conjunction and noun.function == "" and not noun.pronoun
+        known = subject and noun.noun is not None and noun.noun.kind not in ("state", "adjective", "role") and not noun.noun.lemma.endswith("ية")
+        return behind if known and (noun.noun is not None and (noun.noun.kind != "guess" or noun.noun.gender == "F")) else ahead
 
     def _person_ahead(self, ahead: int, noun: Noun, verb: Verb, gender: str) -> Subject | None:
         if noun.kind in ("state", "adjective"):
@@ -217,7 +233,7 @@ class Sentence:
             return UNNAMED if not verb.past and not word.article else UNSURE
         if gender == "F" and noun.kind == "guess" and not word.article:
             return UNNAMED
-        if gender == "M" and not feminine and not verb.human:
+        if gender == "M" and not feminine and (not verb.human or verb.intransitive):
             if noun.kind != "guess":
                 return THING
             return UNSURE if word.article else None
@@ -241,7 +257,7 @@ def mother_or_other(word: Word, before: Word | None, after: Word | None, named: 
         return "fixed phrase: step-parent"
     if word.article and named is not None and before is not None and named.kind not in PERSON_KINDS and (before.article or before.pronoun):
         return "fixed phrase: mother institution"
-    if word.article or word.pronoun or before is None or after is None or before.function == "preposition" or after.verb is not None:
+    if word.article or word.pronoun or word.conjunction or word.text != "ام" or before is None or after is None or before.function == "preposition" or after.verb is not None:
         return None
     return "conjunction: or" if named is not None and after.noun is not None else None
 

@@ -137,6 +137,9 @@ _PERSON_ENDINGS = (
     ("fathers", "M", "p"),
     ("brother", "M", "s"),
     ("brothers", "M", "p"),
+    ("person", "N", "s"),
+    ("people", "N", "p"),
+    ("persons", "N", "p"),
     ("man", "M", "s"),
     ("men", "M", "p"),
 )

@@ -21,6 +21,8 @@ _STRONG_HOSTS = words_of("ar_contexts", "a person's own")
 _IMPERSONAL = words_of("ar_contexts", "impersonal verb")
 _NOUNS_IN_MIM = words_of("ar_contexts", "profession in م")
 _BEGINNINGS = words_of("ar_contexts", "beginning verb")
+_PLACES_A_THING = words_of("ar_contexts", "places a thing")
+_MACHINES = words_of("ar_contexts", "machine")
 _MAKES_A_ROLE = words_of("ar_contexts", "makes a role")
 _VERB_AWAITED = frozenset(("clause", "relative", "particle", "verb_particle", "adverb", "pronoun"))
 _RULES = {"person": "person noun", "kin": "kin noun", "role": "role noun", "role_plural": "generic plural", "neutral": "neutral person noun", "name": "name"}
@@ -94,12 +96,17 @@ class _Reading(Sentence):
         person = word.noun is not None and word.noun.kind in PERSON_KINDS
         if before is not None and before.function in ("verb_particle", "relative", "pronoun"):
             return True
+        if person:
+            # ولد في: he was born, rather than a boy in.
+            return word.text.removeprefix("و") == "ولد" and after is not None and after.text in ("في", "عام", "سنة")
+        if word.noun is not None and word.noun.kind in THING_KINDS and after is not None and (not verb.human or after.text in _PLACES_A_THING):
+            return False
         if before is None or before.function == "clause" or before.text.endswith(("نه", "نها", "نهم")) or word.conjunction:
             if verb.noun_with_pronoun or after is None:
                 return False
             after_verb = after.function in ("preposition", "particle", "latin", "clause", "adverb")
-            return after_verb or (not person and (after.article or (after.noun is not None and after.noun.kind == "guess")))
-        if person or before.verb is not None or before.noun is None:
+            return after_verb or after.article or (after.noun is not None and after.noun.kind == "guess")
+        if before.verb is not None or before.noun is None:
             return False
         return before.noun.kind in PERSON_KINDS and after is not None and after.function in ("preposition", "particle")
 
@@ -119,6 +126,9 @@ class _Reading(Sentence):
             self._reject(place, problem, noun.gender)
             self.add(Mention(place, False, "F" if noun.gender == "F" else "-", None))
             return
+        head = self.previous_mention(place)
+        if noun.lemma == "ذكر" and head is not None and head.person:
+            noun = noun._replace(ambiguous=False)
         item = self.own_evidence(place, _RULES[noun.kind], noun)
         self.add(Mention(place, True, noun.gender, item, noun.number != "s"))
         if noun.kind != "name":
@@ -134,6 +144,10 @@ class _Reading(Sentence):
             return "fixed phrase: step-parent"
         if noun.kind == "role" and noun.lemma == "عالم" and noun.gender == "M" and noun.number == "s" and (word.article or word.preposition):
             return "not a person: world"
+        if noun.lemma == "علامة" and not word.article:
+            return "not a person: sign"
+        if noun.lemma in ("كاتب", "كاتبة") and noun.gender == "F" and before is not None and before.text.removeprefix("ال") in _MACHINES:
+            return "not a person: machine"
         if noun.kind == "role" and noun.ambiguous and noun.gender == "F" and not self._said_of_a_person(place, word):
             return "not a person: a thing as a rule"
         if noun.kind != "role" or before is None or word.preposition:
@@ -290,17 +304,17 @@ class _Reading(Sentence):
                 self._reject(place, "agreement with a neutral person", sex)
                 return
             thing_between = thing_between or (not mention.person and (mention.gender == sex or (sex == "M" and mention.gender == "-")))
-        if (sex == "F" and (thing_between or explains) and not strong) or (sex == "M" and self._thing_is_named(strong)):
+        if (sex == "F" and (thing_between or explains) and not strong) or (sex == "M" and self._animal_is_named()):
             self._reject(place, "pronoun of a thing", sex)
             return
         self.found.append(self.evidence(place, rule, sex, sex == "F", thing_between and not strong, None))
         self.add(Mention(-1, True, sex, None))
 
-    def _thing_is_named(self, strong: bool) -> bool:
-        """Whether the last thing or person named is a known thing or animal that "he" and "his" would mean."""
+    def _animal_is_named(self) -> bool:
+        """Whether the last one named is an animal, whom "he" and "his" would mean."""
         last = next((mention for mention in reversed(self.mentions) if mention.place >= 0), None)
         noun = self.words[last.place].noun if last is not None and not last.person else None
-        return noun is not None and last is not None and (noun.kind == "animal" or (noun.kind in THING_KINDS and last.gender == "-" and not strong))
+        return noun is not None and noun.kind == "animal"
 
     def _reject(self, place: int, rule: str, gender: str) -> None:
         match = self.matches[place]

@@ -20,6 +20,7 @@ _SURNAMES = words_of("en_contexts", "may be a surname")
 _BEFORE_TITLE = words_of("en_contexts", "before a title")
 _VERBS = words_of("en_contexts", "also a verb")
 _PLACES = words_of("en_contexts", "place")
+_YOUNG = frozenset(["baby", "babies", "mother", "young", "kids"])
 _PARENTAL = words_of("en_contexts", "side of the family")
 
 
@@ -81,6 +82,8 @@ class _Reading:
         item = Evidence(self.text[start:end], start, end, rule, phrase.gender, self.text[start:end], start, phrase.gender in "FM", False)
         if phrase.gender == "-":
             self.rejected.append(item)
+            # "mother nature at her best": a pronoun may mean what the phrase names.
+            self.animal = "a thing" if phrase.rule == "thing" else self.animal
         else:
             self.evidence.append(item)
             self.persons.append(item)
@@ -131,6 +134,8 @@ class _Reading:
             and (before == "to" or token.base not in ("man", "father", "mother", "husband"))
         ):
             return "verb"
+        if token.base in _YOUNG and self.rejected and self.rejected[-1].rule == "pronoun of an animal" and self.rejected[-1].end == self.matches[place].start() - 1:
+            return "animal's kin"
         if token.capital and self._is_surname(place, token):
             return "name"
         if next_form is not None and next_form.entry is not None and self._adjacent(place):
@@ -225,7 +230,7 @@ class _Reading:
         token = self.tokens[place]
         assert token.entry is not None
         gender = token.entry.gender
-        if token.folded == "her" and self._word(place + 1) == "majesty's" and self.tokens[place + 1].capital and self.tokens[place].capital:
+        if token.folded in ("her", "his") and self._word(place + 1) == "majesty's":
             self._reject(place, "fixed phrase: name")
             return
         written_as_name = token.capital and not self._capitals_say_nothing() and (self._inside_a_sentence(place) or self._is_acronym(place))

@@ -12,7 +12,7 @@ from scipy import stats
 
 from saebias.errors import InputError
 from saebias.stats.checks import binary, cluster_index, finite, same_rows
-from saebias.stats.resampling import cluster_sums
+from saebias.stats.resampling import cluster_sums, stratum_of_clusters
 from saebias.stats.shares import interval_from_influence
 
 # Doubled centred rank sums stay below 2**24 up to this many rows, so products of them with 0/1 labels are exact in float32.
@@ -124,7 +124,7 @@ def cluster_permutation_auroc(
     dtype = np.float32 if rows <= _EXACT_FLOAT32_ROWS else np.float64
     sums_GF = cluster_sums(index_N, 2 * ranks_NF - (rows + 1)).astype(dtype)
     size_G = np.bincount(index_N)
-    permuted_RG = permute_within(y_G, cluster_index(strata)[0] if strata is not None else None, index_N, n_permutations, seed)
+    permuted_RG = permute_within(y_G, strata, index_N, n_permutations, seed)
     n1 = int(y_N.sum())
     # A permutation that ties with the data counts as at least as extreme; the slack keeps rounding from deciding that.
     threshold_F = np.abs(y_G.astype(dtype) @ sums_GF) / dtype(n1 * (rows - n1)) * dtype(1 - 1e-6)
@@ -149,14 +149,10 @@ def _label_of_clusters(y_N: np.ndarray, index_N: np.ndarray, n_clusters: int) ->
     return y_G
 
 
-def permute_within(values_G: np.ndarray, stratum_N: np.ndarray | None, index_N: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
-    """Permuted copies of per-cluster values, permuted_RG; with strata, only clusters of one stratum exchange values."""
+def permute_within(values_G: np.ndarray, strata: ArrayLike | None, index_N: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
+    """Permuted copies of per-cluster values, permuted_RG; with strata (one label per row), only clusters of one stratum exchange values."""
     rng = np.random.default_rng(seed)
-    stratum_G = np.zeros(len(values_G), dtype=np.int64)
-    if stratum_N is not None:
-        stratum_G[index_N] = stratum_N
-        if (stratum_G[index_N] != stratum_N).any():
-            raise InputError("a cluster lies in two strata; join the strata or split the cluster before permuting")
+    stratum_G = stratum_of_clusters(index_N, len(values_G), strata)
     permuted_RG = np.empty((n_permutations, len(values_G)), dtype=values_G.dtype)
     for stratum in np.unique(stratum_G):
         members = np.flatnonzero(stratum_G == stratum)

@@ -48,7 +48,7 @@ def bootstrap_counts(clusters: ArrayLike, n_draws: int, seed: int, strata: Array
     """
     index_N, n_clusters = cluster_index(clusters)
     rng = np.random.default_rng(seed)
-    stratum_G = _stratum_of_clusters(index_N, n_clusters, strata)
+    stratum_G = stratum_of_clusters(index_N, n_clusters, strata)
     counts_RG = np.zeros((n_draws, n_clusters))
     for stratum in np.unique(stratum_G):
         members = np.flatnonzero(stratum_G == stratum)
@@ -58,7 +58,8 @@ def bootstrap_counts(clusters: ArrayLike, n_draws: int, seed: int, strata: Array
     return counts_RG
 
 
-def _stratum_of_clusters(index_N: np.ndarray, n_clusters: int, strata: ArrayLike | None) -> np.ndarray:
+def stratum_of_clusters(index_N: np.ndarray, n_clusters: int, strata: ArrayLike | None) -> np.ndarray:
+    """The stratum number of every cluster, from strata per row (any labels; None is one stratum); raises InputError when a cluster lies in two."""
     if strata is None:
         return np.zeros(n_clusters, dtype=np.int64)
     stratum_N, _ = cluster_index(strata)
@@ -66,7 +67,7 @@ def _stratum_of_clusters(index_N: np.ndarray, n_clusters: int, strata: ArrayLike
     stratum_G = np.zeros(n_clusters, dtype=np.int64)
     stratum_G[index_N] = stratum_N
     if (stratum_G[index_N] != stratum_N).any():
-        raise InputError("a cluster lies in two strata; join the strata or split the cluster before resampling")
+        raise InputError("a cluster lies in two strata; join the strata, or name clusters within strata")
     return stratum_G
 
 

@@ -36,6 +36,16 @@ def biased_linear_cka(x: ArrayLike, y: ArrayLike) -> float:
     return float(_inner_of_grams(x_ND, y_NE) / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else float("nan")
 
 
+def linear_cka_of_pairings(x: ArrayLike, y: ArrayLike, orders: ArrayLike) -> np.ndarray:
+    """Debiased linear CKA of x_ND with y_NE[order] for every row order of orders_RN (permutations of the rows), values_R: a null at a third of the cost."""
+    x_ND, y_NE = _centred_pair(x, y)
+    orders_RN = np.asarray(orders)
+    xx, yy = _unbiased_hsic(x_ND, x_ND), _unbiased_hsic(y_NE, y_NE)
+    if xx <= 0 or yy <= 0:
+        return np.full(len(orders_RN), np.nan)
+    return np.array([_unbiased_hsic(x_ND, y_NE[order_N]) for order_N in orders_RN]) / np.sqrt(xx * yy)
+
+
 def _centred_pair(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x_ND, y_NE = finite(x, "x"), finite(y, "y")
     same_rows(x=x_ND, y=y_NE)

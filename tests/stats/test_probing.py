@@ -102,6 +102,15 @@ def test_transfer_between_languages_with_one_direction_reaches_the_ceiling_and_w
     assert other.balanced_accuracy == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_floor_of_a_transfer_is_what_permuted_training_labels_reach() -> None:
+    x_ND, y_N, clusters_N = gendered_activations(2.0, np.random.default_rng(11))
+    found = probe_transfer(x_ND, y_N, clusters_N, x_ND + 1, y_N, clusters_N, seed=0, centre="own", n_permutations=99)
+    assert found.p == 0.01 and found.permuted_accuracy == pytest.approx(0.5, abs=0.06)
+    assert 0.5 < found.permuted_high < found.balanced_accuracy
+    plain = probe_transfer(x_ND, y_N, clusters_N, x_ND + 1, y_N, clusters_N, seed=0, centre="own")
+    assert plain.balanced_accuracy == found.balanced_accuracy and np.isnan(plain.permuted_high)
+
+
 def test_a_shift_between_languages_breaks_the_threshold_and_not_the_own_centre_or_the_auroc() -> None:
     x_ND, y_N, clusters_N = gendered_activations(3.0, np.random.default_rng(5))
     shifted_ND = x_ND + 20 * np.eye(x_ND.shape[1])[-1]

@@ -13,6 +13,7 @@ from saebias.stats.similarity import (
     direction_cosine,
     effective_rank,
     linear_cka,
+    linear_cka_of_pairings,
     participation_ratio,
     procrustes_r2,
     stable_rank,
@@ -49,6 +50,16 @@ def test_debiased_cka_equals_the_matrix_formula_of_song_and_others() -> None:
 
     k_NN, l_NN = x_ND @ x_ND.T, y_NE @ y_NE.T
     assert linear_cka(x_ND, y_NE) == pytest.approx(hsic(k_NN, l_NN) / np.sqrt(hsic(k_NN, k_NN) * hsic(l_NN, l_NN)))
+
+
+def test_broken_pairings_in_one_go_are_those_one_by_one_and_near_zero() -> None:
+    rng = np.random.default_rng(7)
+    x_ND = rng.normal(size=(150, 8))
+    y_ND = x_ND @ rng.normal(size=(8, 5))
+    orders_RN = np.stack([rng.permutation(150) for _ in range(10)])
+    values_R = linear_cka_of_pairings(x_ND, y_ND, orders_RN)
+    np.testing.assert_allclose(values_R, [linear_cka(x_ND, y_ND[order_N]) for order_N in orders_RN])
+    assert abs(values_R.mean()) < 0.02 < linear_cka(x_ND, y_ND)
 
 
 def test_procrustes_scores_rotations_at_one_and_noise_at_or_below_zero() -> None:

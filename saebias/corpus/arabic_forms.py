@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -146,7 +147,11 @@ class ArabicForms:
         if found is None:
             if len(self._words) >= _KEEP_FORMS:
                 self._words.clear()
-            found = self._words[token] = self._build(normal(token))
+            found = self._build(normal(token))
+            if found.noun is not None and found.noun.kind == "guess" and "إ" in unicodedata.normalize("NFKC", token):
+                # إصدار is an act, أصدار would be things.
+                found = found._replace(noun=found.noun._replace(kind="act"))
+            self._words[token] = found
         return found
 
     def _build(self, text: str) -> Word:

@@ -18,6 +18,8 @@ COPULAS = frozenset(["كان", "كانت", "يكون", "تكون", "اصبح", "
 # أشجار, نوافذ, شوارع, تقاليد, تفاصيل, رسائل, جبال-like shapes of four letters are left out: too many singulars have them.
 _BROKEN_PLURAL = re.compile(r"ا[^ا][^ا]ا[^اةي]|[تمف][^اوي]ا[^اي]ي[^اةي]|[مفشجحتنع][واسصتدعجنبطقرحخ]ا[^اوي][^اةي]|[^ا][^ا]ائ[^اةي]")
 
+# مرتبطة, رومانية: what is said of somebody rather than who it is.
+_PREDICATE = re.compile("م.+ة|.+ية|.ا..ة|..ي.ة")
 _REFERS_TO_A_FACT = frozenset(("هذا", "وهذا", "ذلك", "وذلك", "ما", "مما"))
 
 
@@ -141,6 +143,8 @@ class Sentence:
     def noun_before(self, place: int, gender: str, plural: bool) -> Mention | None:
         """The noun that a verb right after it agrees with, through adjectives, adverbs and prepositional phrases."""
         back = place - 1
+        if place in self.clauses:
+            return None
         while back >= max(0, place - 6) and back + 1 not in self.starts:
             word = self.words[back]
             if word.function == "relative" or (word.function == "clause" and word.text != "ان"):
@@ -193,11 +197,13 @@ class Sentence:
             return None
         if word.noun.kind in PERSON_KINDS:
             return self._person_ahead(ahead, word.noun, verb, gender)
+        if self.words[place].text.removeprefix("و") in COPULAS and not word.article and word.noun.kind == "guess" and _PREDICATE.fullmatch(word.noun.lemma):
+            return None
         return self._thing_ahead(word, word.noun, verb, gender)
 
     def _past_a_phrase(self, ahead: int, verb: Verb) -> int:
         """Where the subject may stand after "in the picture" in "there stands in the picture a clock": the noun behind it, else `ahead`."""
-        if verb.human and not verb.intransitive:
+        if verb.past or not verb.intransitive or not self.clauses.isdisjoint(range(ahead, ahead + 3)):
             return ahead
         words = self.words[ahead : ahead + 3]
         if len(words) == 3 and words[0].function == "preposition" and words[1].noun is not None:

@@ -50,13 +50,15 @@ class _Reading(Sentence):
         self.rejected: list[Evidence] = []
         self.last_verb: tuple[str, bool] | None = None
         self.relative: Mention | None = None
+        self.relative_place = -9
+        self.sentence = 0
         self.hearer = any(word.function == "you" for word in words)
 
     def read(self) -> CaptionLabel:
         """The label of the whole caption."""
         for place, word in enumerate(self.words):
             if place in self.starts:
-                self.last_verb = None
+                self.last_verb, self.relative, self.sentence = None, None, place
             if word.function == "":
                 self._content(place, word)
             elif word.function == "particle":
@@ -83,7 +85,7 @@ class _Reading(Sentence):
             return True
         if before.function == "preposition" or (before.preposition and not before.article and before.noun is not None and not before.pronoun):
             return False
-        if not verb.homograph or word.noun is not None or before.function in _VERB_AWAITED or (word.conjunction and self.last_verb is not None):
+        if not verb.homograph or word.noun is not None or before.function in _VERB_AWAITED or (word.conjunction and self.last_verb == ("F", True)):
             return True
         head = self.previous_mention(place)
         # A word of no lexicon that ends in ت is a name more often than a verb, except after a woman.
@@ -190,6 +192,10 @@ class _Reading(Sentence):
         """An adjective or participle: bound to the noun it follows; a participle alone stands for a person."""
         head = self.previous_mention(place)
         pregnant = noun.lemma == "حامل"
+        if head is not None and head.person and head.gender == "M" and noun.gender == "F":
+            # قوة المشاة الإيطالية: it belongs to a noun further back.
+            self._reject(place, "agreement with a thing", "F")
+            return
         if head is not None and head.person and head.gender != "N":
             if noun.kind != "bare_feminine" or head.gender == "F":
                 gender = head.gender if pregnant else noun.gender
@@ -267,7 +273,7 @@ class _Reading(Sentence):
 
     def _relative(self, place: int, gender: str) -> None:
         head = next((mention for mention in reversed(self.mentions) if mention.place >= 0), None)
-        self.relative = head
+        self.relative, self.relative_place = head, place
         if head is not None and head.person and head.gender == gender[0]:
             self.found.append(self.evidence(place, "relative pronoun", gender[0], gender[0] == "F", gender == "MP", head.evidence))
         elif gender == "FP":
@@ -286,8 +292,10 @@ class _Reading(Sentence):
         if gender == "FP":
             self.found.append(self.evidence(place, rule, "F", True, False, None))
             return
-        before, after = self.before(place), self.after(place)
-        if host == "verb" and before is not None and before.function == "relative" and self.relative is not None and not self.relative.person:
+        after = self.after(place)
+        of_thing = self.relative is None or not self.relative.person
+        if of_thing and place - self.relative_place <= (1 if host == "verb" else 4 if host == "" else 0) and self.words[self.relative_place].host[0] == sex:
+            # "Which she visited it": the pronoun goes back to what the clause is about.
             self._reject(place, "pronoun of a thing", sex)
             return
         strong, thing_between = host in _STRONG_HOSTS, False
@@ -303,7 +311,8 @@ class _Reading(Sentence):
             if mention.person and is_neutral(mention):
                 self._reject(place, "agreement with a neutral person", sex)
                 return
-            thing_between = thing_between or (not mention.person and (mention.gender == sex or (sex == "M" and mention.gender == "-")))
+            near = mention.place >= self.sentence and not mention.person
+            thing_between = thing_between or (near and (mention.gender == sex or (sex == "M" and mention.gender == "-")))
         if (sex == "F" and (thing_between or explains) and not strong) or (sex == "M" and self._animal_is_named()):
             self._reject(place, "pronoun of a thing", sex)
             return

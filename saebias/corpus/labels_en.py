@@ -83,7 +83,8 @@ class _Reading:
         if phrase.gender == "-":
             self.rejected.append(item)
             # "mother nature at her best": a pronoun may mean what the phrase names.
-            self.animal = "a thing" if phrase.rule == "thing" else self.animal
+            if phrase.words[0] in ("mother", "mama", "papa"):
+                self.animal = "a thing"
         else:
             self.evidence.append(item)
             self.persons.append(item)
@@ -192,6 +193,12 @@ class _Reading:
         written = self.matches[place][0]
         return len(written) > 2 and written.isupper()
 
+    def _name_before(self, place: int) -> bool:
+        """Whether somebody is named before a pronoun: a capitalised word inside the sentence that no lexicon has."""
+        if self._capitals_say_nothing():
+            return False
+        return any(token.capital and token.entry is None and self._inside_a_sentence(back) for back, token in enumerate(self.tokens[:place]))
+
     def _in_a_name(self, place: int) -> bool:
         """Whether a noun or adjective is capitalised as part of the name of a work, a firm or a prize ("Working Girl").
 
@@ -238,7 +245,7 @@ class _Reading:
             if person.gender in (gender, "N"):
                 self.evidence.append(self._item(place, "pronoun", gender, person, written_as_name))
                 return
-        if self.animal is not None:
+        if self.animal is not None and self._inside_a_sentence(place) and not self._name_before(place):
             self._reject(place, f"pronoun of {self.animal}")
             return
         match = self.matches[place]

@@ -67,6 +67,8 @@ def build_model(spec: CaptionerSpec) -> Gemma3ForConditionalGeneration:
         model = Gemma3ForConditionalGeneration(build_config(spec, tokenizer))
         # transformers leaves this matrix at zero, because it expects pretrained weights; from zero no picture would reach the decoder at first.
         torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=spec.model.vision_hidden_size**-0.5)
+    # On a CPU the fused attention's backward pass takes longer than all the rest of a step on sequences as short as these; a loaded model uses it again.
+    model.set_attn_implementation("eager")
     model.generation_config = GenerationConfig(
         max_new_tokens=MAX_NEW_TOKENS,
         do_sample=False,

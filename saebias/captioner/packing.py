@@ -105,7 +105,9 @@ def packed_layout(spec: CaptionerSpec, tokenizer: PreTrainedTokenizerFast, table
     segments, order = torch.tensor(segment_T), torch.arange(len(segment_T))
     allowed_TT = (order[:, None] >= order) & ((segments == 0) | (segments[:, None] == segments))
     allowed_TT[image_slice, image_slice] = True
-    return PackedLayout(torch.tensor(prefix), image_slice, prompts, slices, allowed_TT[None, None], torch.tensor(position_T)[None])
+    # Added to the scores: every attention implementation takes that form.
+    mask = torch.zeros(allowed_TT.shape).masked_fill(~allowed_TT, torch.finfo(torch.float32).min)[None, None]
+    return PackedLayout(torch.tensor(prefix), image_slice, prompts, slices, mask, torch.tensor(position_T)[None])
 
 
 def packed_logits(

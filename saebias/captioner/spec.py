@@ -73,8 +73,7 @@ class TrainingSpec:
     """Seed of the weights at the start."""
     ambiguous_share: float
     batch_scenes: int
-    tower_cycles: tuple[int, ...]
-    """Steps of each cycle of the tower stage: the learning rate starts anew in every cycle."""
+    tower_steps: int
     tower_learning_rate: float
     pool_scenes: int
     """Scenes whose tower features the decoder is trained on."""
@@ -149,8 +148,7 @@ def _spec_of(values: dict[str, Any], path: Path) -> CaptionerSpec:
     if values["held_out_tone"] not in TONES:
         raise ConfigError(f"{path}: held_out_tone {values['held_out_tone']!r} is no skin tone; use one of {', '.join(TONES)}")
     try:
-        model = ModelSpec(**values["model"])
-        training = TrainingSpec(**values["training"] | {"tower_cycles": tuple(values["training"]["tower_cycles"])})
+        model, training = ModelSpec(**values["model"]), TrainingSpec(**values["training"])
     except TypeError as error:
         raise ConfigError(f"{path}: model or training: {error}") from error
     if training.data_seed == training.init_seed:

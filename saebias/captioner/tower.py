@@ -69,22 +69,15 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def train_tower(model: Gemma3ForConditionalGeneration, spec: CaptionerSpec, reporter: Reporter) -> TowerHeads:
-    """Train the tower in place on freshly drawn scenes, cycle after cycle; returns the heads, for checks."""
+    """Train the tower in place on freshly drawn scenes; returns the heads, for checks."""
+    training, steps = spec.training, spec.training.tower_steps
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.training.init_seed + 1)
+        torch.manual_seed(training.init_seed + 1)
         heads = TowerHeads(spec.model.vision_hidden_size, {"context": len(spec.contexts), "gender": len(GENDERS), "object": len(spec.objects)})
-    for cycle in range(len(spec.training.tower_cycles)):
-        train_tower_cycle(model, heads, spec, cycle, reporter)
-    return heads
-
-
-def train_tower_cycle(model: Gemma3ForConditionalGeneration, heads: TowerHeads, spec: CaptionerSpec, cycle: int, reporter: Reporter) -> None:
-    """One cycle of the tower stage: its own scenes, a new optimizer, the learning rate from warm-up to nearly nothing."""
-    training, steps = spec.training, spec.training.tower_cycles[cycle]
     parameters = [*model.model.vision_tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=training.tower_learning_rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True)
-    scenes = plan_scenes(spec, steps * training.batch_scenes, training.data_seed + cycle)
-    with reporter.task(f"tower cycle {cycle + 1}", steps, "steps") as task:
+    scenes = plan_scenes(spec, steps * training.batch_scenes, training.data_seed)
+    with reporter.task("tower", steps, "steps") as task:
         for step in range(steps):
             batch = scenes[step * training.batch_scenes : (step + 1) * training.batch_scenes]
             targets = tower_targets(batch, spec)
@@ -99,6 +92,7 @@ def train_tower_cycle(model: Gemma3ForConditionalGeneration, heads: TowerHeads, 
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             task.advance(1, **{name: round(float(loss.detach()), 3) for name, loss in losses.items()})
+    return heads
 
 
 @torch.inference_mode()

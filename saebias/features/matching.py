@@ -7,6 +7,7 @@ Shapes: F latents, K targets, C covariates, P token kinds, R sets, U latents in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import ArrayLike
 from saebias.errors import InputError
 from saebias.stats.checks import finite, same_rows
 
-# How strongly a draw leans towards candidates that undo the imbalance so far; 0 is a plain draw and is tried first.
-_LEANINGS = (0.0, 4.0)
+# How strongly a draw leans towards candidates that undo the imbalance so far, where a plain draw (0) would not be balanced.
+_LEANING = 4.0
 _TRIES_PER_SET = 10
 
 
@@ -114,15 +115,14 @@ def matched_sets(
     order_KU = np.argsort(distance_KU, axis=1, kind="stable")
     differences = ((pool_UC[None] - target_KC[:, None]) / scale_C).astype(np.float64)
     best: MatchedSets | None = None
-    for n_neighbours in _neighbourhoods(len(pool_U), len(targets_K)):
-        for leaning in _LEANINGS:
-            picks_RK = _draw_sets(order_KU, differences, n_neighbours, n_sets, leaning, np.random.default_rng(seed))
-            if len(picks_RK) < n_sets:
-                continue
-            candidate = MatchedSets(pool_U[picks_RK], _balance(names, target_KC, pool_UC[picks_RK], scale_C), n_neighbours)
-            if candidate.largest_imbalance < largest_imbalance:
-                return candidate
-            best = candidate if best is None or candidate.largest_imbalance < best.largest_imbalance else best
+    for n_neighbours, leaning in _attempts(order_KU, differences, largest_imbalance):
+        picks_RK = _draw_sets(order_KU, differences, n_neighbours, n_sets, leaning, np.random.default_rng(seed))
+        if len(picks_RK) < n_sets:
+            continue
+        candidate = MatchedSets(pool_U[picks_RK], _balance(names, target_KC, pool_UC[picks_RK], scale_C), n_neighbours)
+        if candidate.largest_imbalance < largest_imbalance:
+            return candidate
+        best = candidate if best is None or candidate.largest_imbalance < best.largest_imbalance else best
     if best is None:
         raise InputError(f"{len(pool_U)} latents give fewer than {n_sets} different sets of {len(targets_K)}; ask for fewer sets or use a larger dictionary")
     if not refuse:
@@ -153,10 +153,22 @@ def _pool(profile: LatentProfile, targets_K: np.ndarray, live: ArrayLike | None)
     return names, target_KC, pool_U, pool_UC, np.where(constant_C, np.inf, deviation_C)
 
 
-def _neighbourhoods(pool: int, n_targets: int) -> list[int]:
+def _attempts(order_KU: np.ndarray, differences_KUC: np.ndarray, largest_imbalance: float) -> Iterator[tuple[int, float]]:
+    """(neighbours, leaning) to try, most random first: per neighbourhood a plain draw where its expected balance is good enough, then a leaning one."""
+    n_targets, pool = order_KU.shape
     # A single target has only as many different sets as it has neighbours, so it must look wider.
-    sizes = (512, 256, 64, 16, 8, 4, 2) if n_targets == 1 else (64, 16, 8, 4, 2)
-    return [size for size in sizes if size <= pool] or [pool]
+    sizes = [size for size in ((512, 256, 64, 16, 8, 4, 2) if n_targets == 1 else (64, 16, 8, 4, 2)) if size <= pool] or [pool]
+    for size in sizes:
+        nearest_KMC = np.take_along_axis(differences_KUC, order_KU[:, :size, None], axis=1)
+        if np.abs(nearest_KMC.mean(axis=(0, 1))).max() < largest_imbalance:
+            yield size, 0.0
+        # Leaning helps only where every covariate has candidates on the side it needs.
+        lowest_C, highest_C = nearest_KMC.min(axis=1).mean(axis=0), nearest_KMC.max(axis=1).mean(axis=0)
+        if (lowest_C < largest_imbalance).all() and (highest_C > -largest_imbalance).all():
+            yield size, _LEANING
+    # Nothing fits: what is nearest to it, for a refusal with a number or for `refuse=False`.
+    yield sizes[0], _LEANING
+    yield sizes[len(sizes) // 2], _LEANING
 
 
 def _draw_sets(order_KU: np.ndarray, differences_KUC: np.ndarray, n_neighbours: int, n_sets: int, leaning: float, rng: np.random.Generator) -> np.ndarray:

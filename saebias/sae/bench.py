@@ -16,7 +16,7 @@ import torch
 
 from saebias.errors import InputError
 from saebias.sae.module import SaeSpec
-from saebias.sae.training import SaeTrainer, TrainConfig
+from saebias.sae.trainer import SaeTrainer, TrainConfig
 
 SHAPES = ("192x1536x1024", "256x2048x4096", "576x4608x4096", "640x5120x4096", "640x10240x4096")
 STEPS_BEFORE = 5

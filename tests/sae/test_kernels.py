@@ -80,6 +80,18 @@ def test_every_kernel_selects_the_same_latents(kernels, n_latents, k, bias):
     torch.testing.assert_close(dense(kernels.encode(x_BD, weights, k), n_latents), expected_BF, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("bias", [0.0, -2.5, -6.0, -100.0])
+@pytest.mark.parametrize("hint_factor", [0.0, 0.3, 1.0, 3.0])
+def test_every_kernel_selects_the_same_latents_of_a_batch_whatever_the_hint(kernels, bias, hint_factor):
+    weights, x_BD = random_weights(3, bias, 300, 24), random_rows(4, 200, 24)
+    x_BD[::50] *= 10
+    expected, cut = PlainKernels().encode_batch(x_BD, weights, 8, None)
+    codes, found_cut = kernels.encode_batch(x_BD, weights, 8, hint_factor * cut)
+    assert found_cut == pytest.approx(cut, rel=1e-4, abs=1e-4)
+    torch.testing.assert_close(dense(codes, 300), dense(expected, 300), rtol=1e-4, atol=1e-4)
+    assert (codes.values_BK > 0).sum() == min(200 * 8, int((expected.values_BK > 0).sum()))
+
+
 def test_equal_pre_activations_still_give_exactly_k():
     pytest.importorskip("numba")
     from saebias.sae.kernels.compiled import select_largest

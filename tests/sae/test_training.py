@@ -11,7 +11,8 @@ from saebias.report import SilentReporter
 from saebias.sae.batches import n_batches, shuffled_batches
 from saebias.sae.module import SaeSpec
 from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
-from saebias.sae.training import SaeTrainer, TrainConfig, TrainedSae, train_sae
+from saebias.sae.trainer import SaeTrainer, TrainConfig
+from saebias.sae.training import TrainedSae, train_sae
 
 from .conftest import DATA_SEED, Planted
 
@@ -69,6 +70,18 @@ def test_the_finished_sae_on_raw_rows_is_the_trained_one_on_normalised_rows(plan
     x_hat_ND = trainer.kernels.rebuild(x_ND, codes, weights).error_BD + x_ND
     expected_ND = x_hat_ND * trainer.scale.scale + trainer.scale.mean_D
     torch.testing.assert_close(trainer.finished()(raw_ND), expected_ND, rtol=1e-4, atol=1e-4)
+
+
+def test_the_threshold_of_a_batchtopk_sae_reproduces_the_training_l0_on_new_rows(planted):
+    trained = trained_on(planted, dataclasses.replace(SPEC, architecture="batchtopk"), epochs=3)
+    assert trained.history[-1].l0 == pytest.approx(6, abs=0.01)
+    assert trained.summary.validation_l0 == pytest.approx(6, rel=0.02)
+    assert trained.summary.validation_fvu < 0.1
+
+
+def test_an_architecture_that_cannot_be_trained_says_which_can(planted):
+    with pytest.raises(InputError, match="train one of topk, batchtopk"):
+        SaeTrainer(dataclasses.replace(SPEC, architecture="gated"), CONFIG, torch.from_numpy(planted.x_ND[:512]), steps=1)
 
 
 def test_decoder_rows_have_unit_norm(trained):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 
 from saebias.sae.kernels import loops
 from saebias.sae.kernels.contract import AdamStep, Rebuilt, SparseCodes, Weights
+from saebias.sae.kernels.plain import PlainKernels
 
 CHUNK_BYTES = 16 << 20
 """Size of the pre-activations that exist at any time."""
+TINY = 1e-30
+"""Stands for the smallest positive pre-activation in searches among bit patterns."""
 MIN_RECALL = 0.999
 """Share of the true k largest that the bfloat16 search must find; below it the search is given up."""
 
@@ -47,6 +51,28 @@ class CompiledKernels:
                 self._check_recall(centred_BD[:128], weights, k)
             self._n_batches += 1
         return self._encode(centred_BD, weights, k, rough=self.rough_search)
+
+    def encode_batch(self, centred_BD: Tensor, weights: Weights, k: int, hint: float | None) -> tuple[SparseCodes, float]:
+        """See `Kernels.encode_batch`."""
+        if hint is None:
+            return PlainKernels().encode_batch(centred_BD, weights, k, None)
+        n_wanted, n_places = k * len(centred_BD), 4 * k
+        # A little below the last cut: most batches need one pass, and what the rough search gets wrong lies between the two.
+        bound = 0.9 * hint
+        while True:
+            codes, counts_B = self._all_reaching(centred_BD, weights, max(bound, TINY), n_places)
+            if counts_B.max() > n_places:
+                n_places = int(counts_B.max())
+            elif counts_B.sum() < n_wanted and bound > TINY:
+                bound = 0.7 * bound if bound > 0.1 * hint else 0.0
+            else:
+                break
+        values_BK, indices_BK = codes.values_BK[:, : counts_B.max()], codes.indices_BK[:, : counts_B.max()]
+        if counts_B.sum() < n_wanted:
+            return SparseCodes(values_BK.contiguous(), indices_BK.contiguous()), 0.0
+        found = values_BK[values_BK > 0].numpy()
+        cut = float(np.partition(found, len(found) - n_wanted)[len(found) - n_wanted])
+        return SparseCodes((values_BK * (values_BK >= cut)).contiguous(), indices_BK.contiguous()), cut
 
     def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
         """See `Kernels.rebuild`."""
@@ -122,6 +148,25 @@ class CompiledKernels:
 
         return search
 
+    def _all_reaching(self, centred_BD: Tensor, weights: Weights, bound: float, n_places: int) -> tuple[SparseCodes, np.ndarray]:
+        n_rows, n_latents = len(centred_BD), len(weights.b_enc_F)
+        values_BC, indices_BC = torch.empty(n_rows, n_places), torch.empty(n_rows, n_places, dtype=torch.int64)
+        counts_B = np.empty(n_rows, np.int64)
+        # Near 0 a rough sign says nothing.
+        kind, bits_kind = (torch.bfloat16, torch.int16) if self.rough_search and bound > TINY else (torch.float32, torch.int32)
+        bits_bound = torch.tensor(bound, dtype=kind).view(bits_kind).numpy()[()]
+        W_DF, b_F = weights.W_enc_FD.to(kind).T, weights.b_enc_F.to(kind)
+        chunk = max(64, CHUNK_BYTES // (n_latents * kind.itemsize))
+        pre_CF = torch.empty(min(chunk, n_rows), n_latents, dtype=kind)
+        n_groups = _n_groups(n_latents, n_places // 4)
+        for start in range(0, n_rows, chunk):
+            piece = slice(start, start + chunk)
+            pre = torch.addmm(b_F, centred_BD[piece].to(kind), W_DF, out=pre_CF[: len(centred_BD[piece])])
+            bits, centred, W_enc, b_enc = _arrays(pre.view(bits_kind), centred_BD[piece], weights.W_enc_FD, weights.b_enc_F)
+            search = partial(loops.all_reaching, bits, bits_bound, np.float32(bound), n_groups, centred, W_enc, b_enc)
+            self._share(len(bits), partial(_with_outputs, search, (*_arrays(values_BC[piece], indices_BC[piece]), counts_B[piece])))
+        return SparseCodes(values_BC, indices_BC), counts_B
+
     def _check_recall(self, centred_BD: Tensor, weights: Weights, k: int) -> None:
         exact, rough = (self._encode(centred_BD, weights, k, rough=rough) for rough in (False, True))
         shape = (len(centred_BD), len(weights.b_enc_F))
@@ -158,6 +203,10 @@ def has_bfloat16_products() -> bool:
 def _n_groups(n_latents: int, k: int) -> int:
     # The work is one look at each group and one at each latent of about k groups: least when both are equal.
     return min(n_latents, max(2 * k, 32 * round((k * n_latents) ** 0.5 / 32)))
+
+
+def _with_outputs(search: Callable[..., None], outputs: tuple[np.ndarray, ...], first: int, last: int) -> None:
+    search(first, last, *outputs)
 
 
 def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:

@@ -68,6 +68,13 @@ class Kernels(Protocol):
         """The k largest positive pre-activations of each row of `x - b_dec`."""
         ...
 
+    def encode_batch(self, centred_BD: Tensor, weights: Weights, k: int, hint: float | None) -> tuple[SparseCodes, float]:
+        """The B k largest positive pre-activations of the whole batch, and the smallest of them (0 when fewer are positive).
+
+        `hint` is that smallest value of the batch before, None for the first: it makes the search faster and never changes what is found.
+        """
+        ...
+
     def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
         """Decode and compare with `x`."""
         ...

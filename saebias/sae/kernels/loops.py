@@ -165,6 +165,34 @@ def largest_refined(bits_BF, n_candidates, n_groups, centred_BD, W_enc_FD, b_enc
 
 
 @_compiled
+def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_enc_F, first, last, values_BC, indices_BC, counts_B):
+    """For rows first..last all pre-activations that reach `bound` > 0, exact, from a search among `bits` (int32 of float32, or int16 of bfloat16).
+
+    `counts` says how many a row has, also when they are more than the C places there are; unused places get value 0.
+    """
+    n_latents = bits_BF.shape[1]
+    maxima_G = np.empty(n_groups, bits_BF.dtype)
+    groups_G = np.empty(n_groups + 1, np.int32)
+    places_F = np.empty(n_latents + 1, np.int32)
+    for b in range(first, last):
+        _group_maxima(bits_BF[b], maxima_G)
+        n_rough = _places_from(bits_BF[b], maxima_G, bits_bound, groups_G, places_F)
+        n = 0
+        for i in range(n_rough):
+            place = places_F[i]
+            value = _dot(centred_BD[b], W_enc_FD[place]) + b_enc_F[place]
+            if value >= bound:
+                if n < values_BC.shape[1]:
+                    values_BC[b, n] = value
+                    indices_BC[b, n] = place
+                n += 1
+        counts_B[b] = n
+        for i in range(n, values_BC.shape[1]):
+            values_BC[b, i] = 0
+            indices_BC[b, i] = 0
+
+
+@_compiled
 def rebuild_rows(x_BD, values_BK, indices_BK, W_dec_FD, b_dec_D, first, last, error_BD, dots_BK):
     """For rows first..last the error `decode(codes) - x` and its dot products with the decoder rows of the active latents."""
     for b in range(first, last):

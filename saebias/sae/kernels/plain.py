@@ -23,6 +23,14 @@ class PlainKernels:
         values_BK, indices_BK = torch.addmm(weights.b_enc_F, centred_BD, weights.W_enc_FD.T).topk(k, dim=1, sorted=False)
         return SparseCodes(torch.relu(values_BK), indices_BK)
 
+    def encode_batch(self, centred_BD: Tensor, weights: Weights, k: int, hint: float | None) -> tuple[SparseCodes, float]:
+        """See `Kernels.encode_batch`."""
+        codes_BF = torch.relu(torch.addmm(weights.b_enc_F, centred_BD, weights.W_enc_FD.T))
+        largest = codes_BF.flatten().topk(k * len(codes_BF))
+        kept_BF = torch.zeros_like(codes_BF).flatten().scatter_(0, largest.indices, largest.values).view_as(codes_BF)
+        n_places = max(1, int((kept_BF > 0).sum(1).max()))
+        return SparseCodes(*kept_BF.topk(n_places, dim=1, sorted=False)), largest.values[-1].item()
+
     def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
         """See `Kernels.rebuild`."""
         # The dots are the gradient of the bags for their weights.

@@ -1,0 +1,118 @@
+"""Is gender encoded once for both languages, once for each, or both ways? The rungs of the claim ladder, each with interval, floor and ceiling.
+
+L1 probes that cross languages, L2 cosine of gender directions corrected for reliability, L3 effects of the latents of one joint dictionary, L4 causal transfer.
+Only L4 says that an intervention in one language works in the other. Shapes: N images seen in both languages, F latents, D model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from saebias.errors import InputError
+from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows
+from saebias.stats.checks import finite, same_rows
+from saebias.stats.correlation import spearman
+from saebias.stats.effects import mean_difference
+from saebias.stats.equivalence import verdict as equivalence_verdict
+from saebias.stats.probing import probe
+from saebias.stats.resampling import paired_difference
+
+VERDICTS = ("shared", "separate", "hierarchical", "null", "one language", "undecided")
+
+
+@dataclass(frozen=True)
+class LanguageContrast:
+    """The verdict, the angle between the gender directions (degrees, corrected; NaN where not reliable), and the rows it rests on."""
+
+    verdict: str
+    angle_degrees: float
+    rows: tuple[AlignmentRow, ...]
+
+
+@dataclass(frozen=True)
+class ContrastiveLanguageAnalyzer:
+    """Compares a layer's encoding of visible gender in English and Arabic.
+
+    null: no probe reads gender in either language (permutation p above `alpha`); one language: in one only. Else by the corrected cosine: shared at
+    `shared_from` or more, separate at `separate_to` or less, hierarchical between; undecided when the 95 % interval reaches from separate to shared, or
+    when the directions are not reliable.
+    """
+
+    alpha: float = 0.01
+    shared_from: float = 0.8
+    separate_to: float = 0.3
+    n_permutations: int = 199
+    n_folds: int = 5
+
+    def read(self, paired: PairedActivations, *, codes_NF: tuple[np.ndarray, np.ndarray] | None = None, seed: int) -> LanguageContrast:
+        """The verdict for one layer; with `codes_NF` = (English, Arabic) codes of one joint dictionary for the same images, rung L3 is added."""
+        clear = paired.clear
+        present = [self._is_present(x_ND, clear, seed) for x_ND in (clear.en_ND, clear.ar_ND)]
+        rows = alignment_rows(paired, seed=seed, n_permutations=self.n_permutations, n_folds=self.n_folds)
+        if codes_NF is not None:
+            rows += latent_effect_rows(paired.layer, *codes_NF, paired.gender_N, paired.cluster_N)
+        cosine = next(row for row in rows if row.measure == "direction_cosine")
+        angle = float(np.degrees(np.arccos(np.clip(cosine.value, -1, 1)))) if not np.isnan(cosine.value) else float("nan")
+        return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows))
+
+    def _is_present(self, x_ND: np.ndarray, clear: PairedActivations, seed: int) -> bool:
+        found = probe(x_ND, clear.is_female_N, clear.cluster_N, seed=seed, n_folds=self.n_folds, n_control=0, n_permutations=self.n_permutations)
+        return bool(found.p <= self.alpha)
+
+    def _verdict(self, present: list[bool], cosine: AlignmentRow) -> str:
+        if not any(present):
+            return "null"
+        if not all(present):
+            return "one language"
+        if np.isnan([cosine.value, cosine.low, cosine.high]).any() or (cosine.low <= self.separate_to and cosine.high >= self.shared_from):
+            return "undecided"
+        if cosine.value >= self.shared_from:
+            return "shared"
+        return "separate" if cosine.value <= self.separate_to else "hierarchical"
+
+
+def latent_effect_rows(layer: int, en_NF: np.ndarray, ar_NF: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray, *, k: int = 16) -> list[AlignmentRow]:
+    """Rung L3 in one joint dictionary: rank correlation over latents of the gender effect, and overlap of the k largest effects.
+
+    The effect is the mean code on women's minus that on men's images. Latents dead in both languages are left out. The overlap's floor is the 95th
+    percentile of the hypergeometric distribution, its ceiling 1.
+    """
+    en_NF, ar_NF = finite(en_NF, "English codes"), finite(ar_NF, "Arabic codes")
+    same_rows(english=en_NF, arabic=ar_NF, gender=gender_N, clusters=clusters_N)
+    if en_NF.shape != ar_NF.shape:
+        raise InputError(f"English codes have {en_NF.shape[1]} latents, Arabic {ar_NF.shape[1]}; effects compare only within one joint dictionary")
+    clear_N = gender_N != "A"
+    female_N = gender_N[clear_N] == "F"
+    live_F = (en_NF > 0).any(axis=0) | (ar_NF > 0).any(axis=0)
+    effects = [mean_difference(codes_NF[clear_N][:, live_F], female_N) for codes_NF in (en_NF, ar_NF)]
+    counts = int(clear_N.sum()), len(np.unique(clusters_N[clear_N]))
+    n_live = int(live_F.sum())
+    if n_live <= k:
+        raise InputError(f"{n_live} live latents; the overlap of the {k} strongest needs more")
+    rank = spearman(effects[0], effects[1])
+    top = [set(np.argsort(-np.abs(effect_F), kind="stable")[:k].tolist()) for effect_F in effects]
+    overlap = len(top[0] & top[1]) / k
+    floor = float(stats.hypergeom(n_live, k, k).ppf(0.95)) / k
+    note = f"interval over {n_live} live latents"
+    nan = float("nan")
+    return [
+        AlignmentRow(layer, "latent_rank_correlation", rank.value, rank.low, rank.high, 0.0, 1.0, *counts, "; ".join(filter(None, [note, rank.note]))),
+        AlignmentRow(layer, "latent_top_overlap", overlap, nan, nan, floor, 1.0, *counts, f"top {k} of {n_live} live latents; no interval"),
+    ]
+
+
+def causal_transfer_row(
+    layer: int, measure: str, own_N: np.ndarray, crossed_N: np.ndarray, clusters_N: np.ndarray, *, margin: float, seed: int
+) -> AlignmentRow:
+    """Rung L4: does steering with the other language's latents do what steering with a language's own does?
+
+    `own_N`, `crossed_N` are each image's change of gender gap (nats) under its own language's latents and under the other's. The value is the mean of
+    crossed - own; the note says whether they are equivalent within `margin`, different, or undecided. Ceiling 0, floor minus the mean own effect
+    (no transfer at all).
+    """
+    found = paired_difference(crossed_N, own_N, clusters_N, seed=seed)
+    said = {"present": "different", "negligible": f"equivalent within {margin:g}", "undecided": "undecided"}[equivalence_verdict(found, margin)]
+    return AlignmentRow(layer, measure, found.value, found.low, found.high, -float(np.mean(own_N)), 0.0, found.n_rows, found.n_clusters, said)

@@ -1,0 +1,148 @@
+"""Which latents interact: firing together more than chance, differently for women and men, and causally (ablating both is not the sum of each).
+
+Pairwise work is done on a stated shortlist. Shapes: N images, K latents of the shortlist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from saebias.errors import InputError
+from saebias.identifiers import FeatureRef
+from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.multiple import benjamini_hochberg
+from saebias.stats.resampling import cluster_bootstrap, cluster_sums, mean_statistic
+
+MAX_LATENTS = 512
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two latents. `pmi` = log P(both fire) / (P(a) P(b)), -inf when they never meet; correlations of codes on women's and men's images differ by `z`."""
+
+    a: FeatureRef
+    b: FeatureRef
+    pmi: float
+    correlation_women: float
+    correlation_men: float
+    z: float
+    p: float
+    q: float
+    n_clusters_women: int
+    n_clusters_men: int
+
+
+@dataclass(frozen=True)
+class CausalPairRow:
+    """Departure from additivity of two ablations: effect(both) - effect(a) - effect(b) on the gender gap, nats, with an image-cluster interval."""
+
+    a: FeatureRef
+    b: FeatureRef
+    effect_a: float
+    effect_b: float
+    effect_both: float
+    interaction: float
+    low: float
+    high: float
+    n_images: int
+    n_clusters: int
+
+
+@dataclass(frozen=True)
+class InteractionPatternAnalyzer:
+    """Pairs of a shortlist of latents. A latent that fires on too few clusters of either gender takes part in no pair: it gives nothing, not NaN."""
+
+    q: float = 0.05
+    min_clusters_firing: int = 5
+
+    def read(self, features: Sequence[FeatureRef], codes_NK: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray) -> list[PairRow]:
+        """All pairs that can be tested, smallest p first; `q` is Benjamini-Hochberg over them.
+
+        Correlations are of cluster means, because near-duplicate images repeat each other; their difference is tested by Fisher's z,
+        (atanh r_w - atanh r_m) / sqrt(1/(n_w - 3) + 1/(n_m - 3)) with n clusters, on rank-transformed codes, which sparse codes need.
+        """
+        codes_NK = finite(codes_NK, "codes")
+        same_rows(codes=codes_NK, gender=gender_N, clusters=clusters_N)
+        _check_shortlist(features, codes_NK)
+        means = {shown: _cluster_means(codes_NK[gender_N == shown], clusters_N[gender_N == shown], shown) for shown in ("F", "M")}
+        n_women, n_men = len(means["F"]), len(means["M"])
+        if min(n_women, n_men) < 10:
+            raise InputError(f"{n_women} clusters of women and {n_men} of men; a difference of correlations needs ten of each")
+        fires_K = np.all([(mean_GK > 0).sum(axis=0) >= self.min_clusters_firing for mean_GK in means.values()], axis=0)
+        tested = np.flatnonzero(fires_K)
+        first, second = (tested[index] for index in np.triu_indices(len(tested), 1))
+        if not len(first):
+            return []
+        correlation = {shown: _rank_correlation(mean_GK)[first, second] for shown, mean_GK in means.items()}
+        z = _fisher(correlation["F"], n_women, correlation["M"], n_men)
+        p = 2 * stats.norm.sf(np.abs(z))
+        q, pmi_KK = benjamini_hochberg(p), _pmi(codes_NK > 0)
+        columns = zip(first, second, correlation["F"], correlation["M"], z, p, q, strict=True)
+        rows = [
+            PairRow(features[a], features[b], float(pmi_KK[a, b]), float(women), float(men), float(z_), float(p_), float(q_), n_women, n_men)
+            for a, b, women, men, z_, p_, q_ in columns
+        ]
+        return sorted(rows, key=lambda row: row.p)
+
+    def graph(self, rows: Sequence[PairRow]) -> dict[FeatureRef, list[FeatureRef]]:
+        """Neighbours of every latent over the pairs with q at most the rate asked for."""
+        edges: dict[FeatureRef, list[FeatureRef]] = {}
+        for row in rows:
+            if row.q <= self.q:
+                edges.setdefault(row.a, []).append(row.b)
+                edges.setdefault(row.b, []).append(row.a)
+        return edges
+
+
+def causal_pair(
+    a: FeatureRef, b: FeatureRef, gap_N: np.ndarray, gap_a_N: np.ndarray, gap_b_N: np.ndarray, gap_both_N: np.ndarray, clusters_N: np.ndarray, *, seed: int
+) -> CausalPairRow:
+    """The causal interaction of two latents from the gender gap log P(F) - log P(M) of each image: untouched, without a, without b, without both."""
+    effects = [finite(after_N, "gaps") - finite(gap_N, "gaps") for after_N in (gap_a_N, gap_b_N, gap_both_N)]
+    departure = cluster_bootstrap(mean_statistic(effects[2] - effects[0] - effects[1]), clusters_N, seed=seed)
+    means = (float(effect_N.mean()) for effect_N in effects)
+    return CausalPairRow(a, b, *means, departure.value, departure.low, departure.high, departure.n_rows, departure.n_clusters)
+
+
+def _check_shortlist(features: Sequence[FeatureRef], codes_NK: np.ndarray) -> None:
+    if len(features) != codes_NK.shape[1]:
+        raise InputError(f"{len(features)} latents are named for {codes_NK.shape[1]} columns of codes; name each")
+    if len({feature.sae_id for feature in features}) > 1:
+        raise InputError("latents of several dictionaries on one shortlist; interactions are within one dictionary")
+    if len(features) > MAX_LATENTS:
+        raise InputError(f"{len(features)} latents make {len(features) * (len(features) - 1) // 2} pairs; hand in a shortlist of at most {MAX_LATENTS}")
+
+
+def _cluster_means(codes_NK: np.ndarray, clusters_N: np.ndarray, shown: str) -> np.ndarray:
+    if not len(codes_NK):
+        raise InputError(f"no image of visual gender {shown}; interactions compare women's and men's images")
+    index_N, _ = cluster_index(clusters_N)
+    return cluster_sums(clusters_N, codes_NK) / np.bincount(index_N)[:, None]
+
+
+def _rank_correlation(mean_GK: np.ndarray) -> np.ndarray:
+    ranks_GK = stats.rankdata(mean_GK, axis=0)
+    centred = ranks_GK - ranks_GK.mean(axis=0)
+    norm_K = np.linalg.norm(centred, axis=0)
+    product = np.outer(norm_K, norm_K)
+    return np.divide(centred.T @ centred, product, out=np.zeros_like(product), where=product > 0)
+
+
+def _fisher(r_first: np.ndarray, n_first: int, r_second: np.ndarray, n_second: int) -> np.ndarray:
+    """Fisher's z of a difference of rank correlations, with the variance 1.06/(n - 3) of a rank correlation (Fieller, Hartley & Pearson 1957)."""
+    limit = 1 - 1e-9
+    first, second = (np.arctanh(np.clip(r, -limit, limit)) for r in (r_first, r_second))
+    return (first - second) / np.sqrt(1.06 / (n_first - 3) + 1.06 / (n_second - 3))
+
+
+def _pmi(fires_NK: np.ndarray) -> np.ndarray:
+    """Pointwise mutual information of firing, nats; -inf for pairs that never fire together, 0 where a latent never fires."""
+    share_K = fires_NK.mean(axis=0)
+    both_KK = fires_NK.T.astype(np.float64) @ fires_NK / len(fires_NK)
+    expected_KK = np.outer(share_K, share_K)
+    ratio_KK = np.divide(both_KK, expected_KK, out=np.ones_like(both_KK), where=expected_KK > 0)
+    return np.log(ratio_KK, out=np.full_like(ratio_KK, -np.inf), where=ratio_KK > 0)

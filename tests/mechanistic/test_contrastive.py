@@ -1,0 +1,60 @@
+"""Laws of the contrast between languages: the right verdict on planted worlds, orthogonal directions at 90 degrees, transfer by equivalence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from saebias.errors import InputError
+from saebias.mechanistic.alignment import PairedActivations
+from saebias.mechanistic.contrastive import ContrastiveLanguageAnalyzer, LanguageContrast, causal_transfer_row, latent_effect_rows
+from saebias.mechanistic.worlds import KINDS, World, WorldSpec, plant_world
+
+ANALYZER = ContrastiveLanguageAnalyzer(n_permutations=99)
+
+
+def paired(world: World) -> PairedActivations:
+    return PairedActivations(3, world.x_en_ND, world.x_ar_ND, world.gender_N, world.cluster_N)
+
+
+def contrast(kind: str, seed: int) -> LanguageContrast:
+    world = plant_world(WorldSpec(kind, n_context=0), seed)
+    return ANALYZER.read(paired(world), codes_NF=(world.codes_en_NF, world.codes_ar_NF), seed=seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_verdict_on_a_planted_world_is_right(kind: str) -> None:
+    assert contrast(kind, 1).verdict == kind
+
+
+@pytest.mark.slow
+def test_the_verdict_is_right_on_95_percent_of_40_planted_worlds() -> None:
+    right = [contrast(kind, seed).verdict == kind for kind in KINDS for seed in range(10, 20)]
+    assert np.mean(right) >= 0.95
+
+
+def test_one_direction_is_no_angle_and_orthogonal_ones_are_ninety_degrees() -> None:
+    assert contrast("shared", 2).angle_degrees < 25
+    assert abs(contrast("separate", 2).angle_degrees - 90) < 15
+
+
+def test_effects_of_joint_latents_agree_in_a_shared_world_only() -> None:
+    rows = {kind: {row.measure: row for row in contrast(kind, 3).rows} for kind in ("shared", "separate")}
+    assert rows["shared"]["latent_top_overlap"].value > 0.45 > rows["separate"]["latent_top_overlap"].value
+    assert rows["shared"]["latent_rank_correlation"].value > rows["separate"]["latent_rank_correlation"].value
+
+
+def test_causal_transfer_is_claimed_by_equivalence_not_by_a_large_p() -> None:
+    rng, clusters = np.random.default_rng(1), np.arange(200)
+    own = rng.normal(-1.0, 0.3, 200)
+    same = causal_transfer_row(3, "causal", own, own + rng.normal(0, 0.1, 200), clusters, margin=0.1, seed=1)
+    assert same.note == "equivalent within 0.1" and same.ceiling == 0 and same.floor == pytest.approx(1.0, abs=0.1)
+    assert causal_transfer_row(3, "causal", own, np.zeros(200), clusters, margin=0.1, seed=1).note == "different"
+    few = causal_transfer_row(3, "causal", own[:6], own[:6] + rng.normal(0, 0.5, 6), clusters[:6], margin=0.1, seed=1)
+    assert few.note == "undecided"
+
+
+def test_two_dictionaries_are_not_compared_by_index() -> None:
+    world = plant_world(WorldSpec("shared"), 1)
+    with pytest.raises(InputError, match="only within one joint dictionary"):
+        latent_effect_rows(3, world.codes_en_NF, world.codes_ar_NF[:, :100], world.gender_N, world.cluster_N)

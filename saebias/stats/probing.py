@@ -54,18 +54,20 @@ def grouped_folds(clusters: ArrayLike, y: ArrayLike, n_folds: int = 5, seed: int
     y_N = binary(y)
     index_N, n_clusters = cluster_index(clusters)
     same_rows(clusters=index_N, y=y_N)
-    size_G = np.bincount(index_N, minlength=n_clusters)
-    positive_G = np.bincount(index_N, weights=y_N, minlength=n_clusters) * 2 > size_G
+    rows_GL = np.stack([np.bincount(index_N, weights=y_N == label, minlength=n_clusters) for label in (0, 1)], axis=1)
+    for label in (0, 1):
+        if (holding := int((rows_GL[:, label] > 0).sum())) < n_folds:
+            raise InputError(f"class {label} has {holding} clusters for {n_folds} folds; lower the number of folds or add images")
     shuffled_G = np.random.default_rng(seed).permutation(n_clusters)
     fold_G = np.empty(n_clusters, dtype=np.int64)
-    for label in (False, True):
-        members = shuffled_G[positive_G[shuffled_G] == label]
-        if len(members) < n_folds:
-            raise InputError(f"class {int(label)} has {len(members)} clusters for {n_folds} folds; lower the number of folds or add images")
-        load = np.zeros(n_folds)
-        for cluster in members[np.argsort(-size_G[members], kind="stable")]:
-            fold_G[cluster] = np.argmin(load)
-            load[fold_G[cluster]] += size_G[cluster]
+    load_KL = np.zeros((n_folds, 2))
+    has_0_G, has_1_G = rows_GL[:, 0] > 0, rows_GL[:, 1] > 0
+    # Clusters of both classes go first; the others then even out what they left uneven.
+    for members, labels in ((has_0_G & has_1_G, [0, 1]), (has_0_G & ~has_1_G, [0]), (has_1_G & ~has_0_G, [1])):
+        dealt = shuffled_G[members[shuffled_G]]
+        for cluster in dealt[np.argsort(-rows_GL[dealt].sum(axis=1), kind="stable")]:
+            fold_G[cluster] = np.argmin(load_KL[:, labels].sum(axis=1))
+            load_KL[fold_G[cluster]] += rows_GL[cluster]
     return fold_G[index_N]
 
 

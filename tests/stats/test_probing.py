@@ -36,6 +36,11 @@ def test_a_cluster_lies_in_one_fold_and_classes_are_even() -> None:
         assert np.ptp(sizes) <= 5
 
 
+def test_clusters_that_hold_both_classes_are_dealt_evenly_too() -> None:
+    fold_N = grouped_folds(np.arange(60) // 2, np.arange(60) % 2, 5, seed=0)
+    assert np.bincount(fold_N).tolist() == [12] * 5 and (fold_N[::2] == fold_N[1::2]).all()
+
+
 def test_the_probe_reads_a_planted_direction_as_well_as_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     for signal in (0.5, 1.5):

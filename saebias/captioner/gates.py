@@ -102,11 +102,12 @@ def check_gates(model_folder: str | Path, spec: CaptionerSpec, *, n_images: int 
     model, tokenizer = load_captioner(model_folder)
     if model.config.get_text_config().vocab_size != len(tokenizer) or len(tokenizer) != len(build_tokenizer(spec)):
         raise ModelError(f"the model in {model_folder} was not built from spec {spec.name!r}: their vocabularies differ; train it again")
+    tables = {language: caption_table(spec, language, tokenizer) for language in LANGUAGES}
     rows: list[GateRow] = []
     p_hat: tuple[tuple[str, str, float, float], ...] = ()
     for part in PARTS:
         scenes = plan_scenes(spec, n_images if part == "seen" else n_images // 4, seed, part=part)
-        scores = score_scenes(model, tokenizer, scenes, spec)
+        scores = score_scenes(model, tokenizer, scenes, spec, tables)
         for language in LANGUAGES:
             rows += _part_rows(scenes, scores[language], spec, part, language)
             if part == "seen":
@@ -125,9 +126,14 @@ def load_captioner(folder: str | Path) -> tuple[Gemma3ForConditionalGeneration, 
 
 
 @torch.inference_mode()
-def score_scenes(model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, scenes: list[Scene], spec: CaptionerSpec) -> dict[str, SceneScores]:
-    """The scores of every scene per language."""
-    tables = {language: caption_table(spec, language, tokenizer) for language in LANGUAGES}
+def score_scenes(
+    model: Gemma3ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    scenes: list[Scene],
+    spec: CaptionerSpec,
+    tables: dict[str, CaptionTable],
+) -> dict[str, SceneScores]:
+    """The scores of every scene per language; `tables` are the caption tables of `spec`."""
     layout = packed_layout(spec, tokenizer, tables)
     lengths = _continuation_lengths(spec, tokenizer)
     batches: dict[str, list[SceneScores]] = {language: [] for language in LANGUAGES}

@@ -34,11 +34,11 @@ def test_the_planted_shares_of_every_scene_sum_to_one(skewed, language, gender):
 
 
 def test_drawn_captions_recover_the_plant(skewed):
-    scenes = [scene for scene in plan_scenes(skewed, 2, 0, ambiguous_share=1.0) for _ in range(4000)]
+    scenes = [scene for scene in plan_scenes(skewed, 2, 0, ambiguous_share=1.0) for _ in range(1500)]
     rng = np.random.default_rng(1)
     context = skewed.context(scenes[0].context)
     texts = Counter(scene_captions(scene, skewed, rng)["ar"].split(" ")[0] for scene in scenes if scene.context == context.name)
-    assert texts[context.ar_F.split(" ")[0]] / texts.total() == pytest.approx(context.p_ar, abs=0.03)
+    assert texts[context.ar_F.split(" ")[0]] / texts.total() == pytest.approx(context.p_ar, abs=0.05)
 
 
 def test_clear_pictures_lie_at_the_planted_rate(skewed):

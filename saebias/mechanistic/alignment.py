@@ -13,15 +13,13 @@ from scipy import stats
 
 from saebias.errors import InputError
 from saebias.stats.checks import cluster_index, finite, same_rows
-from saebias.stats.effects import permute_within
-from saebias.stats.probing import ProbeResult, probe, probe_transfer
-from saebias.stats.similarity import direction_cosine, linear_cka, procrustes_r2
+from saebias.stats.probing import probe, probe_transfer
+from saebias.stats.similarity import direction_cosine, linear_cka, linear_cka_of_pairings, procrustes_r2
 
 _JACKKNIFE_GROUPS = 20
 _SPLITS = 20
-# Each of these repeats a whole similarity or cross-fit, so they are few; the 95th percentile of so few is close to their largest.
-_CKA_PERMUTATIONS = 39
-_TRANSFER_PERMUTATIONS = 19
+# A floor needs few permutations: it is a mark to compare with, not a p value.
+_PERMUTATIONS = 39
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def alignment_rows(paired: PairedActivations, *, seed: int, n_permutations: int 
     clear = paired.clear
     return [
         *_direction_rows(clear, seed, n_permutations),
-        _cka_row(paired, seed, min(n_permutations, _CKA_PERMUTATIONS)),
+        _cka_row(paired, seed, min(n_permutations, _PERMUTATIONS)),
         _procrustes_row(paired, seed),
         *_transfer_rows(clear, seed, n_folds),
     ]
@@ -107,7 +105,7 @@ def _direction_rows(clear: PairedActivations, seed: int, n_permutations: int) ->
 def _cka_row(paired: PairedActivations, seed: int, n_permutations: int) -> AlignmentRow:
     """Debiased linear CKA of paired images; floor: its 95th percentile when the pairing is broken, whole clusters exchanged."""
     value = linear_cka(paired.en_ND, paired.ar_ND)
-    drawn = [linear_cka(paired.en_ND, paired.ar_ND[order_N]) for order_N in broken_pairings(paired.cluster_N, n_permutations, seed)]
+    drawn = linear_cka_of_pairings(paired.en_ND, paired.ar_ND, np.stack(broken_pairings(paired.cluster_N, n_permutations, seed)))
     low_1, high_1, note = _jackknife(paired, lambda kept: np.array([linear_cka(kept.en_ND, kept.ar_ND)]), np.array([value]), seed)
     counts = len(paired.cluster_N), len(np.unique(paired.cluster_N))
     floor, note = float(np.quantile(drawn, 0.95)), "; ".join(filter(None, [f"floor of {n_permutations} broken pairings", note]))
@@ -132,30 +130,19 @@ def _transfer_rows(clear: PairedActivations, seed: int, n_folds: int) -> list[Al
     female_N, cluster_N = clear.is_female_N, clear.cluster_N
     rows = []
     for train, test in (("en", "ar"), ("ar", "en")):
-        measure = f"probe_transfer_{train}_{test}"
-
-        def cross(labels_N: np.ndarray, train: str = train, test: str = test) -> ProbeResult:
-            return probe_transfer(sides[train], labels_N, cluster_N, sides[test], female_N, cluster_N, seed=seed, n_folds=n_folds, centre="own")
-
+        measure, note = f"probe_transfer_{train}_{test}", "each language centred on its own mean"
+        both = sides[train], female_N, cluster_N, sides[test], female_N, cluster_N
         try:
-            across = cross(female_N)
+            across = probe_transfer(*both, seed=seed, n_folds=n_folds, centre="own", n_permutations=_PERMUTATIONS)
             within = probe(sides[test], female_N, cluster_N, seed=seed, n_folds=n_folds, n_control=0, n_permutations=0)
-            drawn = [cross(labels_N).balanced_accuracy for labels_N in permuted_labels(female_N, cluster_N, _TRANSFER_PERMUTATIONS, seed)]
         except InputError as error:
             nan, counts = float("nan"), (len(cluster_N), len(np.unique(cluster_N)))
             rows.append(AlignmentRow(clear.layer, measure, nan, nan, nan, None, None, *counts, str(error)))
             continue
-        floor, counts = float(np.quantile(drawn, 0.95)), (across.n_rows, across.n_clusters)
-        estimate = across.balanced_accuracy, across.low, across.high
-        rows.append(AlignmentRow(clear.layer, measure, *estimate, floor, within.balanced_accuracy, *counts, "each language centred on its own mean"))
+        estimate, counts = (across.balanced_accuracy, across.low, across.high), (across.n_rows, across.n_clusters)
+        note = "; ".join(filter(None, [note, across.note]))
+        rows.append(AlignmentRow(clear.layer, measure, *estimate, across.permuted_high, within.balanced_accuracy, *counts, note))
     return rows
-
-
-def permuted_labels(is_female_N: np.ndarray, clusters: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
-    """Labels permuted among clusters [n_permutations, N]; a cluster's label is that of its first image (all of them, where a cluster is one drawing)."""
-    index_N, _ = cluster_index(clusters)
-    _, first_G = np.unique(index_N, return_index=True)
-    return permute_within(is_female_N[first_G], None, index_N, n_permutations, seed)[:, index_N]
 
 
 def broken_pairings(clusters: np.ndarray, n_permutations: int, seed: int) -> list[np.ndarray]:

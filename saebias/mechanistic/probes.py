@@ -130,6 +130,7 @@ class TransformerProbeAnalyzer:
                 seed=seed,
                 n_folds=self.n_folds,
                 centre="own",
+                n_permutations=self.n_permutations,
             )
         except InputError as error:
             return _row(train, test, _undefined(of_test, str(error)), OWN_MEAN)

@@ -122,7 +122,7 @@ def score(
     *,
     where: str = "after_image",
     pictures_per_batch: int = 32,
-    tokens_per_pass: int = 8192,
+    tokens_per_pass: int = 2048,
     reporter: Reporter | None = None,
 ) -> list[Scores]:
     """The questions' answers under every group of copies, for all pictures; equals `vlm.scoring.score_continuations` with the same edit up to rounding.
@@ -207,7 +207,8 @@ def _one_pass(loaded: LoadedModel, batch: _Batch, group: Copies, which: slice, b
         return logp_SE, None
     decided_SBD = final_SBQD[:, torch.arange(len(batch.decision_B), device=final_SBQD.device), batch.decision_B]
     moved_SBV = baseline_BV - torch.log_softmax(loaded.adapter.unembed(decided_SBD).float(), dim=-1)
-    return logp_SE, (baseline_BV.exp() * moved_SBV).sum(-1)
+    # Rounding can leave the divergence of two equal distributions a hair below 0.
+    return logp_SE, (baseline_BV.exp() * moved_SBV).sum(-1).clamp(min=0)
 
 
 def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions, chosen: list[int], hook: HookPoint, where: str) -> _Batch:

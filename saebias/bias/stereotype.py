@@ -20,6 +20,7 @@ from saebias.stats.resampling import Estimate
 from saebias.stats.shares import share_estimate
 
 Reference = Mapping[tuple[str, str], float]
+_WITH_VERDICT = ("stereotype_spread", "masculine_default", "masculine_default_these_contexts")
 
 
 def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000, smallest: float = 0.05) -> tuple[BiasRow, ...]:
@@ -46,7 +47,7 @@ def stereotype_rows(exact: ExactProbabilities, *, seed: int, n_draws: int = 2000
         rows.append(bias_row("neutral_share", language, neutral, gender="A"))
     if {"ar", "en"} <= set(languages_of(exact)):
         rows.append(default_difference(exact))
-    return tuple(_with_verdict(row, smallest) if row.metric in ("stereotype_spread", "masculine_default") else row for row in rows)
+    return tuple(_with_verdict(row, smallest) if row.metric in _WITH_VERDICT else row for row in rows)
 
 
 def _with_verdict(row: BiasRow, smallest: float) -> BiasRow:

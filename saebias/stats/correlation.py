@@ -15,7 +15,7 @@ from saebias.stats.resampling import Estimate
 def spearman(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
     """Spearman's rank correlation with an interval over pairs: Fisher's z with variance (1 + r^2/2)/(n - 3) (Bonett & Wright 2000, Psychometrika 65:23).
 
-    NaN with a note below five pairs or when a side is constant.
+    A perfect order gets the interval of one that is half an exchange of neighbours short of it. NaN with a note below five pairs or when a side is constant.
     """
     return _correlation(stats.rankdata(finite(a, "a")), stats.rankdata(finite(b, "b")), level, rank=True)
 
@@ -32,10 +32,14 @@ def _correlation(a_N: np.ndarray, b_N: np.ndarray, level: float, *, rank: bool) 
     if np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
         return Estimate(np.nan, np.nan, np.nan, n, n, "one side is constant: no correlation")
     r = float(np.clip(np.corrcoef(a_N, b_N)[0, 1], -1, 1))
+    width = stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + (r**2 / 2 if rank else 0)) / (n - 3))
     if abs(r) > 1 - 1e-12:
-        return Estimate(float(np.sign(r)), np.nan, np.nan, n, n, "perfect order: the interval is not defined")
-    half = stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + (r**2 / 2 if rank else 0)) / (n - 3))
-    return Estimate(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), n, n)
+        if not rank:
+            return Estimate(float(np.sign(r)), np.nan, np.nan, n, n, "perfect correlation: the interval is not defined")
+        # Fisher's z of 1 is infinite. A perfect order of n is known to half of its smallest step, 1 - r = 12/(n(n^2 - 1)) for one exchange of neighbours.
+        nearest = float(np.tanh(np.arctanh(1 - 6 / (n * (n**2 - 1))) - width))
+        return Estimate(1.0, nearest, 1.0, n, n) if r > 0 else Estimate(-1.0, -1.0, -nearest, n, n)
+    return Estimate(r, float(np.tanh(np.arctanh(r) - width)), float(np.tanh(np.arctanh(r) + width)), n, n)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,18 @@ def test_values_agree_with_scipy() -> None:
     assert pearson(a_N, b_N).value == pytest.approx(stats.pearsonr(a_N, b_N).statistic)
 
 
+def test_a_perfect_order_has_an_interval_that_narrows_with_pairs_and_holds_one_exchange() -> None:
+    lows = []
+    for n in (6, 16):
+        estimate = spearman(np.arange(n), np.exp(np.arange(n)))
+        assert estimate.value == estimate.high == 1.0
+        assert estimate.low < 1 - 12 / (n * (n**2 - 1))
+        lows.append(estimate.low)
+        mirrored = spearman(np.arange(n), -np.arange(n))
+        assert (mirrored.low, mirrored.high) == (-1.0, -estimate.low)
+    assert 0 < lows[0] < lows[1]
+
+
 def test_a_constant_side_and_too_few_pairs_are_nan_with_a_reason() -> None:
     assert "constant" in spearman([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]).note
     assert "needs five" in pearson([1, 2], [3, 4]).note

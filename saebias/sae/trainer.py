@@ -148,7 +148,8 @@ class SaeTrainer:
 
     def _count_active(self, codes: SparseCodes, n_rows: int) -> None:
         self.tokens += n_rows
-        self.last_active_F[codes.indices_BK[codes.values_BK > 0]] = self.tokens
+        summed_F = torch.zeros(self.spec.n_latents).index_add_(0, codes.indices_BK.flatten(), codes.values_BK.flatten())
+        self.last_active_F[summed_F > 0] = self.tokens
 
     def _add_aux(self, grads: Weights, centred_BD: Tensor, error_BD: Tensor) -> float:
         dead_A = torch.nonzero(self.dead_F()).flatten()

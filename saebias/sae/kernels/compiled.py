@@ -15,7 +15,7 @@ import torch
 from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
-from saebias.sae.kernels import loops
+from saebias.sae.kernels import search_loops, step_loops
 from saebias.sae.kernels.contract import AdamStep, Rebuilt, SparseCodes, Weights
 from saebias.sae.kernels.plain import PlainKernels
 
@@ -58,7 +58,7 @@ class CompiledKernels:
             return PlainKernels().encode_batch(centred_BD, weights, k, None)
         n_wanted, n_places = k * len(centred_BD), 4 * k
         # A little below the last cut: most batches need one pass, and what the rough search gets wrong lies between the two.
-        bound = 0.9 * hint
+        bound = 0.95 * hint
         while True:
             codes, counts_B = self._all_reaching(centred_BD, weights, max(bound, TINY), n_places)
             if counts_B.max() > n_places:
@@ -67,19 +67,19 @@ class CompiledKernels:
                 bound = 0.7 * bound if bound > 0.1 * hint else 0.0
             else:
                 break
-        values_BK, indices_BK = codes.values_BK[:, : counts_B.max()], codes.indices_BK[:, : counts_B.max()]
-        if counts_B.sum() < n_wanted:
-            return SparseCodes(values_BK.contiguous(), indices_BK.contiguous()), 0.0
-        found = values_BK[values_BK > 0].numpy()
-        cut = float(np.partition(found, len(found) - n_wanted)[len(found) - n_wanted])
-        return SparseCodes((values_BK * (values_BK >= cut)).contiguous(), indices_BK.contiguous()), cut
+        arrays = _arrays(codes.values_BK, codes.indices_BK)
+        found = np.empty(counts_B.sum(), np.float32)
+        search_loops.used_values(arrays[0], counts_B, found)
+        cut = float(np.partition(found, len(found) - n_wanted)[len(found) - n_wanted]) if len(found) >= n_wanted else 0.0
+        n_used = max(1, search_loops.keep_reaching(*arrays, counts_B, np.float32(cut)))
+        return SparseCodes(codes.values_BK[:, :n_used].contiguous(), codes.indices_BK[:, :n_used].contiguous()), cut
 
     def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
         """See `Kernels.rebuild`."""
         error_BD, dots_BK = torch.empty_like(x_BD), torch.empty_like(codes.values_BK)
         arrays = _arrays(x_BD, codes.values_BK, codes.indices_BK, weights.W_dec_FD, weights.b_dec_D)
         out = _arrays(error_BD, dots_BK)
-        self._share(len(x_BD), lambda first, last: loops.rebuild_rows(*arrays, first, last, *out))
+        self._share(len(x_BD), lambda first, last: step_loops.rebuild_rows(*arrays, first, last, *out))
         return Rebuilt(error_BD, dots_BK)
 
     def gradients(self, centred_BD: Tensor, codes: SparseCodes, rebuilt: Rebuilt, weights: Weights) -> Weights:
@@ -87,11 +87,11 @@ class CompiledKernels:
         scale = np.float32(2.0 / rebuilt.error_BD.numel())
         n_latents = len(weights.b_enc_F)
         starts_F1, places = np.empty(n_latents + 1, np.int64), np.empty(codes.values_BK.numel(), np.int64)
-        loops.group_by_latent(*_arrays(codes.values_BK, codes.indices_BK), starts_F1, places)
+        step_loops.group_by_latent(*_arrays(codes.values_BK, codes.indices_BK), starts_F1, places)
         grads = Weights(*(torch.empty_like(tensor) for tensor in weights.tensors()))
         arrays = _arrays(centred_BD, rebuilt.error_BD, codes.values_BK, rebuilt.error_dots_BK)
         out = _arrays(grads.W_enc_FD, grads.b_enc_F, grads.W_dec_FD)
-        self._share(n_latents, lambda first, last: loops.weight_gradients(*arrays, starts_F1, places, scale, first, last, *out))
+        self._share(n_latents, lambda first, last: step_loops.weight_gradients(*arrays, starts_F1, places, scale, first, last, *out))
         grads.b_dec_D = rebuilt.error_BD.sum(0) * float(scale) - grads.b_enc_F @ weights.W_enc_FD
         return grads
 
@@ -107,9 +107,9 @@ class CompiledKernels:
                 continue
             arrays = _arrays(*tensors)
             if arrays[0].ndim == 1:
-                loops.adam_row(*arrays, *floats)
+                step_loops.adam_row(*arrays, *floats)
             else:
-                self._share(len(arrays[0]), lambda f, l, a=arrays, unit=i == 2: loops.adam_rows(*a, *floats, unit, f, l))
+                self._share(len(arrays[0]), lambda f, l, a=arrays, unit=i == 2: step_loops.adam_rows(*a, *floats, unit, f, l))
 
     def _encode(self, centred_BD: Tensor, weights: Weights, k: int, *, rough: bool) -> SparseCodes:
         n_latents = len(weights.b_enc_F)
@@ -130,7 +130,7 @@ class CompiledKernels:
             pre = torch.addmm(weights.b_enc_F, centred_CD, weights.W_enc_FD.T, out=pre_CF[: len(centred_CD)])
             numbers, bits = _arrays(pre, pre.view(torch.int32))
             out = _arrays(values_CK, indices_CK)
-            self._share(len(pre), lambda first, last: loops.largest_positive(numbers, bits, n_groups, first, last, *out))
+            self._share(len(pre), lambda first, last: search_loops.largest_positive(numbers, bits, n_groups, first, last, *out))
 
         return search
 
@@ -144,7 +144,7 @@ class CompiledKernels:
             rough = torch.addmm(b_rough_F, centred_CD.bfloat16(), W_rough_DF, out=rough_CF[: len(centred_CD)]).view(torch.int16).numpy()
             arrays = _arrays(centred_CD, weights.W_enc_FD, weights.b_enc_F)
             out = _arrays(values_CK, indices_CK)
-            self._share(len(rough), lambda first, last: loops.largest_refined(rough, n_candidates, n_groups, *arrays, first, last, *out))
+            self._share(len(rough), lambda first, last: search_loops.largest_refined(rough, n_candidates, n_groups, *arrays, first, last, *out))
 
         return search
 
@@ -163,7 +163,7 @@ class CompiledKernels:
             piece = slice(start, start + chunk)
             pre = torch.addmm(b_F, centred_BD[piece].to(kind), W_DF, out=pre_CF[: len(centred_BD[piece])])
             bits, centred, W_enc, b_enc = _arrays(pre.view(bits_kind), centred_BD[piece], weights.W_enc_FD, weights.b_enc_F)
-            search = partial(loops.all_reaching, bits, bits_bound, np.float32(bound), n_groups, centred, W_enc, b_enc)
+            search = partial(search_loops.all_reaching, bits, bits_bound, np.float32(bound), n_groups, centred, W_enc, b_enc)
             self._share(len(bits), partial(_with_outputs, search, (*_arrays(values_BC[piece], indices_BC[piece]), counts_B[piece])))
         return SparseCodes(values_BC, indices_BC), counts_B
 
@@ -190,7 +190,7 @@ def select_largest(pre_NF: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest positive numbers of each row (values [N, K], indices [N, K] int64), padded with value 0; float32, contiguous, no gradient."""
     values_NK, indices_NK = torch.empty(len(pre_NF), k), torch.empty(len(pre_NF), k, dtype=torch.int64)
     arrays = _arrays(pre_NF, pre_NF.view(torch.int32), values_NK, indices_NK)
-    loops.largest_positive(*arrays[:2], _n_groups(pre_NF.shape[1], k), 0, len(pre_NF), *arrays[2:])
+    search_loops.largest_positive(*arrays[:2], _n_groups(pre_NF.shape[1], k), 0, len(pre_NF), *arrays[2:])
     return values_NK, indices_NK
 
 

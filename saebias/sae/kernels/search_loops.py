@@ -1,18 +1,16 @@
-"""Compiled loops over rows and over latents. Each works on a range, so that threads can share the work; none depends on how it is shared.
+"""Compiled search for the latents that stay active. Each loop works on a range of rows, so that threads can share the work without changing it.
 
-Shapes: B rows, D model width, F latents, K places for active latents of a row, C candidates of a row.
+Shapes: B rows, D model width, F latents, G groups of latents, K places for active latents of a row, C candidates of a row.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-# Sums may be reordered (vectorised); NaN and infinity keep their meaning.
-_compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+from saebias.sae.kernels.compiling import compiled, dot
 
 
-@_compiled
+@compiled
 def _group_maxima(row_F, maxima_G):
     """Maximum over each residue class of places: group g holds the places g, g + G, g + 2 G ..."""
     n_groups = maxima_G.size
@@ -26,7 +24,7 @@ def _group_maxima(row_F, maxima_G):
         start += n_groups
 
 
-@_compiled
+@compiled
 def _n_reaching(maxima_G, bound):
     n = 0
     for j in range(maxima_G.size):
@@ -34,7 +32,7 @@ def _n_reaching(maxima_G, bound):
     return n
 
 
-@_compiled
+@compiled
 def _lower_bound(maxima_G, k, octaves):
     """A bit pattern >= 1 that at least k of the groups reach, and few more; 1 when fewer than k are positive.
 
@@ -59,7 +57,7 @@ def _lower_bound(maxima_G, k, octaves):
     return maxima_G.dtype.type(low)
 
 
-@_compiled
+@compiled
 def _places_from(row_F, maxima_G, bound, groups_G, places_F):
     """Write the places of `row` that reach `bound` to `places`; their number is returned."""
     n_groups = 0
@@ -75,7 +73,7 @@ def _places_from(row_F, maxima_G, bound, groups_G, places_F):
     return n
 
 
-@_compiled
+@compiled
 def _keep_largest(values_C, places_C, n, k):
     """Move the k largest of n (value, place) pairs to the front, in place, and return how many these are; Hoare's selection."""
     low, high = 0, n - 1
@@ -101,14 +99,14 @@ def _keep_largest(values_C, places_C, n, k):
     return min(n, k)
 
 
-@_compiled
+@compiled
 def _write_row(values_C, places_C, n, values_K, indices_K):
     for i in range(values_K.size):
         values_K[i] = values_C[i] if i < n else np.float32(0)
         indices_K[i] = places_C[i] if i < n else 0
 
 
-@_compiled
+@compiled
 def largest_positive(pre_BF, bits_BF, n_groups, first, last, values_BK, indices_BK):
     """For rows first..last the K largest positive pre-activations and their places, padded with value 0.
 
@@ -129,15 +127,7 @@ def largest_positive(pre_BF, bits_BF, n_groups, first, last, values_BK, indices_
         _write_row(values_F, places_F, n, values_BK[b], indices_BK[b])
 
 
-@_compiled
-def _dot(left_D, right_D):
-    total = np.float32(0)
-    for d in range(left_D.size):
-        total += left_D[d] * right_D[d]
-    return total
-
-
-@_compiled
+@compiled
 def largest_refined(bits_BF, n_candidates, n_groups, centred_BD, W_enc_FD, b_enc_F, first, last, values_BK, indices_BK):
     """The K largest positive pre-activations of rows first..last, exact, from a bfloat16 search.
 
@@ -155,7 +145,7 @@ def largest_refined(bits_BF, n_candidates, n_groups, centred_BD, W_enc_FD, b_enc
         n = 0
         for i in range(n_rough):
             place = places_F[i]
-            value = _dot(centred_BD[b], W_enc_FD[place]) + b_enc_F[place]
+            value = dot(centred_BD[b], W_enc_FD[place]) + b_enc_F[place]
             if value > 0:
                 values_F[n] = value
                 places_F[n] = place
@@ -164,7 +154,7 @@ def largest_refined(bits_BF, n_candidates, n_groups, centred_BD, W_enc_FD, b_enc
         _write_row(values_F, places_F, n, values_BK[b], indices_BK[b])
 
 
-@_compiled
+@compiled
 def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_enc_F, first, last, values_BC, indices_BC, counts_B):
     """For rows first..last all pre-activations that reach `bound` > 0, exact, from a search among `bits` (int32 of float32, or int16 of bfloat16).
 
@@ -180,7 +170,7 @@ def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_e
         n = 0
         for i in range(n_rough):
             place = places_F[i]
-            value = _dot(centred_BD[b], W_enc_FD[place]) + b_enc_F[place]
+            value = dot(centred_BD[b], W_enc_FD[place]) + b_enc_F[place]
             if value >= bound:
                 if n < values_BC.shape[1]:
                     values_BC[b, n] = value
@@ -192,95 +182,28 @@ def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_e
             indices_BC[b, i] = 0
 
 
-@_compiled
-def rebuild_rows(x_BD, values_BK, indices_BK, W_dec_FD, b_dec_D, first, last, error_BD, dots_BK):
-    """For rows first..last the error `decode(codes) - x` and its dot products with the decoder rows of the active latents."""
-    for b in range(first, last):
-        error_D = error_BD[b]
-        for d in range(error_D.size):
-            error_D[d] = b_dec_D[d] - x_BD[b, d]
-        for i in range(values_BK.shape[1]):
-            value = values_BK[b, i]
-            if value > 0:
-                decoder_D = W_dec_FD[indices_BK[b, i]]
-                for d in range(error_D.size):
-                    error_D[d] += value * decoder_D[d]
-        for i in range(values_BK.shape[1]):
-            dots_BK[b, i] = _dot(error_D, W_dec_FD[indices_BK[b, i]]) if values_BK[b, i] > 0 else np.float32(0)
+@compiled
+def used_values(values_BC, counts_B, found):
+    """Write the used values of all rows one after the other."""
+    n = 0
+    for b in range(counts_B.size):
+        for i in range(counts_B[b]):
+            found[n] = values_BC[b, i]
+            n += 1
 
 
-@_compiled
-def group_by_latent(values_BK, indices_BK, starts_F1, places):
-    """Counting sort of the used places by latent: those of latent f are places[starts[f] : starts[f + 1]], in the order of the rows."""
-    n_places = values_BK.shape[1]
-    for f in range(starts_F1.size):
-        starts_F1[f] = 0
-    for b in range(values_BK.shape[0]):
-        for i in range(n_places):
-            if values_BK[b, i] > 0:
-                starts_F1[indices_BK[b, i] + 1] += 1
-    for f in range(1, starts_F1.size):
-        starts_F1[f] += starts_F1[f - 1]
-    for b in range(values_BK.shape[0]):
-        for i in range(n_places):
-            if values_BK[b, i] > 0:
-                f = indices_BK[b, i]
-                places[starts_F1[f]] = b * n_places + i
-                starts_F1[f] += 1
-    for f in range(starts_F1.size - 1, 0, -1):
-        starts_F1[f] = starts_F1[f - 1]
-    starts_F1[0] = 0
-
-
-@_compiled
-def weight_gradients(centred_BD, error_BD, values_BK, dots_BK, starts_F1, places, scale, first, last, grad_enc_FD, grad_b_F, grad_dec_FD):
-    """For latents first..last the gradients of encoder row, encoder bias and decoder row: sums over the rows where the latent is active."""
-    n_places = values_BK.shape[1]
-    for f in range(first, last):
-        enc_D = grad_enc_FD[f]
-        dec_D = grad_dec_FD[f]
-        for d in range(enc_D.size):
-            enc_D[d] = 0
-            dec_D[d] = 0
-        total = np.float32(0)
-        for p in range(starts_F1[f], starts_F1[f + 1]):
-            b = places[p] // n_places
-            i = places[p] % n_places
-            to_code = scale * dots_BK[b, i]
-            to_row = scale * values_BK[b, i]
-            total += to_code
-            x_D = centred_BD[b]
-            e_D = error_BD[b]
-            for d in range(enc_D.size):
-                enc_D[d] += to_code * x_D[d]
-                dec_D[d] += to_row * e_D[d]
-        grad_b_F[f] = total
-
-
-@_compiled
-def adam_row(param_D, grad_D, first_D, second_D, learning_rate, shrink, beta1, beta2, root_correction, epsilon):
-    """One Adam update of one row; `learning_rate` already has the bias correction of the first moment in it, `root_correction` is that of the second."""
-    for d in range(param_D.size):
-        g = grad_D[d] * shrink
-        m = beta1 * first_D[d] + (1 - beta1) * g
-        v = beta2 * second_D[d] + (1 - beta2) * g * g
-        first_D[d] = m
-        second_D[d] = v
-        param_D[d] -= learning_rate * m / (np.sqrt(v) * root_correction + epsilon)
-
-
-@_compiled
-def adam_rows(param_FD, grad_FD, first_FD, second_FD, learning_rate, shrink, beta1, beta2, root_correction, epsilon, unit_rows, first, last):
-    """Adam on rows first..last; with `unit_rows` the radial part is taken off the gradient and the row is brought back to unit norm."""
-    for f in range(first, last):
-        param_D = param_FD[f]
-        grad_D = grad_FD[f]
-        if unit_rows:
-            radial = _dot(param_D, grad_D)
-            for d in range(param_D.size):
-                grad_D[d] -= radial * param_D[d]
-        adam_row(param_D, grad_D, first_FD[f], second_FD[f], learning_rate, shrink, beta1, beta2, root_correction, epsilon)
-        if unit_rows:
-            inverse = 1 / np.sqrt(_dot(param_D, param_D))
-            for d in range(param_D.size):
-                param_D[d] *= inverse
+@compiled
+def keep_reaching(values_BC, indices_BC, counts_B, bound):
+    """Move the used places that reach `bound` to the front of their row, in place; the rest becomes unused. Returns the most that a row has left."""
+    most = 0
+    for b in range(counts_B.size):
+        n = 0
+        for i in range(counts_B[b]):
+            value = values_BC[b, i]
+            values_BC[b, n] = value
+            indices_BC[b, n] = indices_BC[b, i]
+            n += 1 if value >= bound else 0
+        for i in range(n, counts_B[b]):
+            values_BC[b, i] = 0
+        most = max(most, n)
+    return most

@@ -56,7 +56,7 @@ def estimate_of(cfg: Config, item: PlannedStage) -> Estimate:
 
 def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
     """Print to stdout what would run and what it needs."""
-    planned = plan(cfg, STAGES)
+    planned = plan(cfg, STAGES, wanted)
     table = Table(title="What would run", title_justify="left")
     for name, justify in (("stage", "left"), ("run", "left"), ("what", "left"), ("disk", "right"), ("memory", "right"), ("time", "right"), ("basis", "left")):
         table.add_column(name, justify=justify, no_wrap=name in ("stage", "run"))  # type: ignore[arg-type]

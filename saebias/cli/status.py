@@ -46,7 +46,7 @@ def _stage_table(cfg: Config, running: set[str]) -> Table:
     table = Table(title=f"artifacts: {cfg.runtime.artifacts}   model: {cfg.model.name}", title_justify="left")
     for name in ("stage", "state", "run", "seconds", "rows", "rows/s", "peak MiB"):
         table.add_column(name, justify="left" if name in ("stage", "state", "run") else "right")
-    for name, item in plan(cfg, STAGES).items():
+    for name, item in plan(cfg, STAGES, needed=()).items():
         record = read_run(item.folder)
         state = "running" if item.run_id in running else {"done": "done", "new": "to do", "partial": item.reason}[item.state]
         style = {"done": "green", "running": "bold cyan", "to do": "dim"}.get(state, "yellow")

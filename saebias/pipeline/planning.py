@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import TopologicalSorter
@@ -12,7 +12,7 @@ from typing import Any
 
 from saebias.config.fingerprint import content_digest, digest
 from saebias.config.schema import Config
-from saebias.errors import ConfigError, InputError
+from saebias.errors import ConfigError, InputError, SaebiasError
 from saebias.pipeline.stage import Stage
 from saebias.store.parts import damage, manifests
 
@@ -71,35 +71,49 @@ def state_of(folder: Path) -> tuple[str, str]:
     return "done", "up to date"
 
 
-def plan(cfg: Config, stages: Sequence[Stage]) -> dict[str, PlannedStage]:
+def plan(cfg: Config, stages: Sequence[Stage], needed: Collection[str] | None = None) -> dict[str, PlannedStage]:
     """Every stage of the registry with its fingerprint and state, parents first. Nothing is run or written.
 
     The fingerprint is a digest of stage, version, seed, the config slices it reads, its parents' run ids and the content of its outside inputs.
+    Raises SaebiasError when an outside input of a `needed` stage (None: all) or of one it stands on is missing; other stages that cannot be
+    planned, and those that stand on them, are left out.
     """
     by_name = {stage.name: stage for stage in stages}
-    order = TopologicalSorter({stage.name: set(stage.needs) for stage in stages}).static_order()
+    must = set(by_name) if needed is None else {above for name in needed for above in [name, *_ancestor_names(by_name, name)]}
     planned: dict[str, PlannedStage] = {}
-    for name in order:
-        stage = by_name[name]
-        for path in stage.inputs(cfg):
-            if not path.exists():
-                raise InputError(f"{path}: there is no such file or folder, but stage {name} reads it; correct the path in the configuration")
-        parents = {need: planned[need].run_id for need in stage.needs}
-        slices = {dotted: _slice(cfg, dotted) for dotted in stage.reads}
-        values = {dotted: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for dotted, value in slices.items()}
-        fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(stage.inputs(cfg))))
-        folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
-        state, reason = state_of(folder)
-        planned[name] = PlannedStage(stage, fingerprint, folder, parents, state, reason)
+    for name in TopologicalSorter({stage.name: set(stage.needs) for stage in stages}).static_order():
+        try:
+            if set(by_name[name].needs) <= set(planned):
+                planned[name] = _plan_one(cfg, by_name[name], planned)
+        except SaebiasError:
+            if name in must:
+                raise
     return planned
+
+
+def _plan_one(cfg: Config, stage: Stage, planned: dict[str, PlannedStage]) -> PlannedStage:
+    inputs = stage.inputs(cfg)
+    for path in inputs:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder, but stage {stage.name} reads it; correct the path in the configuration")
+    parents = {need: planned[need].run_id for need in stage.needs}
+    slices = {dotted: _slice(cfg, dotted) for dotted in stage.reads}
+    values = {dotted: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for dotted, value in slices.items()}
+    fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(inputs)))
+    folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
+    return PlannedStage(stage, fingerprint, folder, parents, *state_of(folder))
+
+
+def _ancestor_names(by_name: dict[str, Stage], name: str) -> list[str]:
+    found: list[str] = []
+    for need in by_name[name].needs:
+        found += [stage for stage in [*_ancestor_names(by_name, need), need] if stage not in found]
+    return found
 
 
 def ancestors(planned: dict[str, PlannedStage], name: str) -> list[str]:
     """All stages that `name` stands on, parents before children."""
-    found: list[str] = []
-    for need in planned[name].stage.needs:
-        found += [stage for stage in [*ancestors(planned, need), need] if stage not in found]
-    return found
+    return _ancestor_names({known: item.stage for known, item in planned.items()}, name)
 
 
 def select_stages(stages: Sequence[Stage], group: str | None, only: Sequence[str] = ()) -> list[str]:

@@ -29,7 +29,7 @@ def run_stages(cfg: Config, stages: Sequence[Stage], wanted: Sequence[str], repo
     `force` does the wanted stages again from nothing. Raises MissingParent naming the command to type when an input
     stage was never run, StoreError when another process is at the same run, and whatever error the stage itself meets.
     """
-    planned = plan(cfg, stages)
+    planned = plan(cfg, stages, wanted)
     wanted = [name for name in planned if name in wanted]
     _check_parents(planned, wanted)
     ran = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files
 
 if TYPE_CHECKING:
+    from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
+    from saebias.vlm.inputs import ModelInputs
     from saebias.vlm.loading import LoadedModel
 
 LANGUAGES = ("en", "ar")
@@ -53,45 +55,66 @@ def run_behavior(ctx: StageContext) -> None:
 def _run_batch(
     ctx: StageContext, loaded: LoadedModel, batch: Sequence[dict[str, Any]], prompt_of: dict[str, str], sets: dict[tuple[str, str], ClosedSet]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    from saebias.stages.model_access import features_of
+    from saebias.stages.model_access import features_of, shared_prefix
+    from saebias.vlm.inputs import build_inputs
 
     features = features_of(loaded, batch)
     captions, exact = [], []
+    prefix: PrefixState | None = None
     for language in LANGUAGES:
         # A language that the corpus has no caption of is not asked for.
         rows = [row for row, sample in enumerate(batch) if sample[f"caption_{language}"] is not None]
         if not rows:
             continue
         asked = [batch[row] for row in rows]
-        captions += generate_rows(ctx, loaded, features.take(rows), asked, prompt_of[language], language)
-        exact += exact_rows(loaded, features.take(rows), asked, prompt_of[language], language, sets, ctx.cfg.model.chat_template)
+        inputs = build_inputs(loaded, features.take(rows), [prompt_of[language]] * len(rows), use_chat_template=ctx.cfg.model.chat_template)
+        # The picture is run once for everything that is asked about it: both languages, greedy captions, samples, scores.
+        prefix = shared_prefix(loaded, inputs) if prefix is None or len(prefix.inputs) != len(rows) else prefix.take(range(len(rows)), inputs)
+        work = Asked(loaded, asked, language, features.take(rows), inputs, prefix)
+        captions += generate_rows(ctx, work)
+        exact += exact_rows(ctx, work, sets)
     return captions, exact
 
 
-def generate_rows(
-    ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, asked: Sequence[dict[str, Any]], prompt: str, language: str
-) -> list[dict[str, Any]]:
-    """Greedy captions of all images, and `analyze.draws` captions sampled at temperature 1 of those that show no gender."""
-    from saebias.vlm.generate import generate_captions
+@dataclass(frozen=True)
+class Asked:
+    """A batch of samples asked in one language, with the state behind their pictures."""
 
-    write = partial(generate_captions, loaded, max_new_tokens=ctx.cfg.model.max_new_tokens, use_chat_template=ctx.cfg.model.chat_template)
-    greedy = write(features, [prompt] * len(asked), mode="greedy")
-    rows = [_caption_row(sample, language, "greedy", 0, text) for sample, text in zip(asked, greedy, strict=True)]
-    open_rows = [row for row, sample in enumerate(asked) if sample["visual_gender"] in ("A", None)]
+    loaded: LoadedModel
+    samples: Sequence[dict[str, Any]]
+    language: str
+    features: ImageFeatures
+    inputs: ModelInputs
+    prefix: PrefixState | None
+
+    def take(self, ctx: StageContext, rows: Sequence[int], row_ids: Sequence[int] | None = None) -> tuple[ModelInputs, PrefixState | None]:
+        """Inputs and state of some of the samples; a row may be taken several times."""
+        from saebias.stages.model_access import prompts
+        from saebias.vlm.inputs import build_inputs
+
+        texts = [prompts(ctx.cfg)[self.language]] * len(rows)
+        inputs = build_inputs(self.loaded, self.features.take(rows), texts, use_chat_template=ctx.cfg.model.chat_template, row_ids=row_ids)
+        return inputs, None if self.prefix is None else self.prefix.take(rows, inputs)
+
+
+def generate_rows(ctx: StageContext, work: Asked) -> list[dict[str, Any]]:
+    """Greedy captions of all images, and `analyze.draws` captions sampled at temperature 1 of those that show no gender."""
+    from saebias.vlm.generate import decode_captions, generate_tokens
+
+    longest = ctx.cfg.model.max_new_tokens
+    greedy = decode_captions(work.loaded, generate_tokens(work.loaded, work.inputs, max_new_tokens=longest, prefix=work.prefix))
+    rows = [_caption_row(sample, work.language, "greedy", 0, text) for sample, text in zip(work.samples, greedy, strict=True)]
+    open_rows = [row for row, sample in enumerate(work.samples) if sample["visual_gender"] in ("A", None)]
     if open_rows:
         draws = ctx.cfg.analyze.draws
         repeated = [row for row in open_rows for _ in range(draws)]
-        numbers = [asked[row]["number"] * draws + draw for row in open_rows for draw in range(draws)]
-        texts = write(
-            features.take(repeated),
-            [prompt] * len(repeated),
-            mode="sample",
-            temperature=1.0,
-            seed=ctx.seed(f"samples-{language}"),
-            row_ids=numbers,
-            batch_size=256,
-        )
-        rows += [_caption_row(asked[row], language, "sample", number % draws, text) for row, number, text in zip(repeated, numbers, texts, strict=True)]
+        numbers = [work.samples[row]["number"] * draws + draw for row in open_rows for draw in range(draws)]
+        inputs, prefix = work.take(ctx, repeated, numbers)
+        tokens = generate_tokens(work.loaded, inputs, max_new_tokens=longest, mode="sample", seed=ctx.seed(f"samples-{work.language}"), prefix=prefix)
+        texts = decode_captions(work.loaded, tokens)
+        rows += [
+            _caption_row(work.samples[row], work.language, "sample", number % draws, text) for row, number, text in zip(repeated, numbers, texts, strict=True)
+        ]
     return rows
 
 
@@ -114,25 +137,16 @@ def _caption_row(sample: dict[str, Any], language: str, mode: str, draw: int, te
     }
 
 
-def exact_rows(
-    loaded: LoadedModel,
-    features: ImageFeatures,
-    asked: Sequence[dict[str, Any]],
-    prompt: str,
-    language: str,
-    sets: dict[tuple[str, str], ClosedSet],
-    template: bool,
-) -> list[dict[str, Any]]:
+def exact_rows(ctx: StageContext, work: Asked, sets: dict[tuple[str, str], ClosedSet]) -> list[dict[str, Any]]:
     """The exact probabilities of the closed set, for the samples that have one; raises InputError when F and M have no probability at all."""
-    from saebias.vlm.inputs import build_inputs
     from saebias.vlm.scoring import score_continuations
 
-    served = [(row, chosen) for row, sample in enumerate(asked) if (chosen := closed_set_of(sets, sample["context"], language)) is not None]
+    served = [(row, chosen) for row, sample in enumerate(work.samples) if (chosen := closed_set_of(sets, sample["context"], work.language)) is not None]
     if not served:
         return []
-    inputs = build_inputs(loaded, features.take([row for row, _ in served]), [prompt] * len(served), use_chat_template=template)
-    scores = score_continuations(loaded, inputs, [chosen.all for _, chosen in served])
-    return [exact_row(asked[row]["sample_id"], language, chosen, logp) for (row, chosen), logp in zip(served, scores, strict=True)]
+    inputs, prefix = work.take(ctx, [row for row, _ in served])
+    scores = score_continuations(work.loaded, inputs, [chosen.all for _, chosen in served], prefix=prefix)
+    return [exact_row(work.samples[row]["sample_id"], work.language, chosen, logp) for (row, chosen), logp in zip(served, scores, strict=True)]
 
 
 def exact_row(sample_id: str, language: str, chosen: ClosedSet, logp_C: np.ndarray) -> dict[str, Any]:

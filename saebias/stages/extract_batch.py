@@ -13,10 +13,11 @@ from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.report import Task
 from saebias.stages.extract import LANGUAGES, Item
-from saebias.stages.model_access import ClosedSet, closed_set_of, open_pictures
+from saebias.stages.model_access import ClosedSet, closed_set_of, open_pictures, shared_prefix
 
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
+    from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
     from saebias.vlm.inputs import ModelInputs
     from saebias.vlm.loading import LoadedModel
@@ -76,6 +77,7 @@ def fill_shard(loaded: LoadedModel, work: ShardWork, task: Task) -> FilledShard:
 
 def _run_group(loaded: LoadedModel, work: ShardWork, group: Sequence[Sequence[Item]], values_NLD: np.ndarray, rows: _Rows) -> list[dict[str, Any]]:
     from saebias.vlm.images import encode_images
+    from saebias.vlm.inputs import build_inputs
 
     pictures = open_pictures([items[0].sample for items in group])
     status = [_status(item, picture) for items, picture in zip(group, pictures, strict=True) if isinstance(picture, str) for item in items]
@@ -84,11 +86,17 @@ def _run_group(loaded: LoadedModel, work: ShardWork, group: Sequence[Sequence[It
         return status
     # The vision tower sees each picture once, for both languages.
     features = encode_images(loaded, [picture for _, picture in usable])
+    prefix: PrefixState | None = None
     for language in LANGUAGES:
         batch = [(number, item) for number, (items, _) in enumerate(usable) for item in items if item.language == language]
         if batch:
             numbers, items = [number for number, _ in batch], [item for _, item in batch]
-            counts = _run_batch(loaded, work, features.take(numbers), items, values_NLD, rows)
+            taken = features.take(numbers)
+            prompts = [work.prompts[language]] * len(items)
+            inputs = build_inputs(loaded, taken, prompts, [item.caption for item in items], use_chat_template=work.cfg.model.chat_template)
+            # So does the decoder: what stands behind the picture is all that differs between languages and captions.
+            prefix = shared_prefix(loaded, inputs, work.hooks) if prefix is None or len(prefix.inputs) != len(items) else prefix.take(range(len(items)), inputs)
+            counts = _run_batch(loaded, work, Batch(taken, inputs, prefix), items, values_NLD, rows)
             status += [
                 {"sample_id": item.sample["sample_id"], "language": language, "status": "done", "reason": None, "n_rows": n}
                 for item, n in zip(items, counts, strict=True)
@@ -100,13 +108,20 @@ def _status(item: Item, reason: str) -> dict[str, Any]:
     return {"sample_id": item.sample["sample_id"], "language": item.language, "status": "failed", "reason": reason, "n_rows": 0}
 
 
-def _run_batch(loaded: LoadedModel, work: ShardWork, features: ImageFeatures, items: Sequence[Item], values_NLD: np.ndarray, rows: _Rows) -> np.ndarray:
+@dataclass(frozen=True)
+class Batch:
+    """Captions of one language with the features of their pictures and the state behind them."""
+
+    features: ImageFeatures
+    inputs: ModelInputs
+    prefix: PrefixState | None
+
+
+def _run_batch(loaded: LoadedModel, work: ShardWork, batch: Batch, items: Sequence[Item], values_NLD: np.ndarray, rows: _Rows) -> np.ndarray:
     from saebias.vlm.inputs import build_inputs
     from saebias.vlm.positions import IMAGE, PAD
 
-    prompt = work.prompts[items[0].language]
-    template = work.cfg.model.chat_template
-    inputs = build_inputs(loaded, features, [prompt] * len(items), continuations=[item.caption for item in items], use_chat_template=template)
+    inputs = batch.inputs
     commons = _shared_beginnings(loaded, work, inputs, items)
     kind_BT = inputs.token_kind_BT.cpu().numpy()
     keep_BT = kind_BT != PAD
@@ -116,17 +131,20 @@ def _run_batch(loaded: LoadedModel, work: ShardWork, features: ImageFeatures, it
     for row, common in enumerate(commons):
         if common is not None and inputs.captions[row][: len(common)] == common:
             decision_BT[row, inputs.column(row, int(inputs.prompt_length_B[row]) - 1 + len(common))] = True
-    counts = _keep_rows(loaded, work, inputs, items, keep_BT, decision_BT, np.zeros(len(items), dtype=np.int64), values_NLD, rows)
+    counts = _keep_rows(loaded, work, batch, items, keep_BT, decision_BT, np.zeros(len(items), dtype=np.int64), values_NLD, rows)
     # Where the reference caption begins otherwise, the decision is read behind the beginning that F and M share.
     apart = [(row, common) for row, common in enumerate(commons) if common is not None and not decision_BT[row].any()]
     if apart:
         numbers = [row for row, _ in apart]
-        again = build_inputs(loaded, features.take(numbers), [prompt] * len(apart), use_chat_template=template)
+        prompts = [work.prompts[items[0].language]] * len(apart)
+        taken = batch.features.take(numbers)
+        again = build_inputs(loaded, taken, prompts, use_chat_template=work.cfg.model.chat_template)
         again = again.with_captions([common for _, common in apart], padding="right")
+        prefix = None if batch.prefix is None else batch.prefix.take(numbers, again)
         last = np.zeros(tuple(again.input_ids_BT.shape), dtype=bool)
         for row, (_, common) in enumerate(apart):
             last[row, again.column(row, int(again.prompt_length_B[row]) + len(common) - 1)] = True
-        counts[numbers] += _keep_rows(loaded, work, again, [items[row] for row in numbers], last, last, counts[numbers], values_NLD, rows)
+        counts[numbers] += _keep_rows(loaded, work, Batch(taken, again, prefix), [items[row] for row in numbers], last, last, counts[numbers], values_NLD, rows)
     return counts
 
 
@@ -149,7 +167,7 @@ def _shared_beginnings(loaded: LoadedModel, work: ShardWork, inputs: ModelInputs
 def _keep_rows(
     loaded: LoadedModel,
     work: ShardWork,
-    inputs: ModelInputs,
+    batch: Batch,
     items: Sequence[Item],
     keep_BT: np.ndarray,
     decision_BT: np.ndarray,
@@ -160,7 +178,8 @@ def _keep_rows(
     """Run the batch and put each kept token's activations at its item's place; returns the number of rows per item."""
     from saebias.vlm.forward import activations
 
-    found = activations(loaded, inputs, list(work.hooks))
+    inputs = batch.inputs
+    found = activations(loaded, inputs, list(work.hooks), prefix=batch.prefix)
     counts = keep_BT.sum(1)
     for item, count, offset in zip(items, counts, offset_B, strict=True):
         if count + offset > item.span:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebias.config.schema import Config
-from saebias.errors import ConfigError, ModelError
+from saebias.errors import InputError, ModelError, SaebiasError
 from saebias.pipeline.stage import StageContext
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+    from saebias.identifiers import HookPoint
+    from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
+    from saebias.vlm.inputs import ModelInputs
     from saebias.vlm.loading import LoadedModel
 
 SHIPPED = "saebias:"
@@ -30,7 +33,7 @@ def model_source(cfg: Config) -> str:
 
         try:
             return str(shipped_model(name.removeprefix(SHIPPED)))
-        except ConfigError as error:
+        except SaebiasError as error:
             raise ModelError(f"model.name={name}: {error}") from None
     return name
 
@@ -132,3 +135,14 @@ def features_of(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> Image
     if broken:
         raise ModelError(f"{broken[0]}; put it back, or run `saebias prepare --force`")
     return encode_images(loaded, pictures)
+
+
+def shared_prefix(loaded: LoadedModel, inputs: ModelInputs, hooks: Sequence[HookPoint] = ()) -> PrefixState | None:
+    """The state behind the pictures, to share over languages, captions and draws; None where this model or batch has none (slower, same numbers)."""
+    from saebias.vlm.forward import image_prefix
+
+    try:
+        return image_prefix(loaded, inputs, hook_points=hooks)
+    except (ModelError, InputError):
+        # The picture's activations depend on the prompt, or the pictures of this batch differ in length.
+        return None

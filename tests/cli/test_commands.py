@@ -1,0 +1,199 @@
+"""The command line as a user meets it: help everywhere, one line and exit code 2 for what a person can put right."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from saebias.cli.main import main
+
+COMMANDS = ["prepare", "extract", "train", "analyze", "steer", "plot", "mechanistic", "run-all", "query", "status"]
+
+
+class Result:
+    """What a command left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def saebias(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a command in this process with its artifacts in a folder of its own."""
+
+    def run(*arguments: str) -> Result:
+        words = list(arguments)
+        if words and words[0] in COMMANDS and "--help" not in words:
+            words += ["--set", f"runtime.artifacts={tmp_path / 'artifacts'}"]
+        monkeypatch.setattr(sys, "argv", ["saebias", *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        written = capfd.readouterr()
+        return Result(int(caught.value.code or 0), written.out, written.err)
+
+    return run
+
+
+def refused(result: Result) -> str:
+    """The one line of an error that a person can act on."""
+    assert result.code == 2, result
+    lines = [line for line in result.err.splitlines() if line.startswith("saebias: ")]
+    assert len(lines) == 1 and "Traceback" not in result.err, result.err
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(saebias, command: str) -> None:
+    result = saebias(command, "--help")
+    assert result.code == 0 and f"Example: saebias {command}" in result.out
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import sys\nsys.argv = ['saebias', '--help']\nfrom saebias.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    code += "sys.exit(1 if {'torch', 'transformers', 'duckdb', 'numpy', 'pydantic'} & set(sys.modules) else 0)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("prepare", "--set", "train.kk=3"), "did you mean train.k?"),
+        (("prepare", "--set", "train.k=many"), "train.k"),
+        (("prepare", "-c", "nowhere.yaml"), "no such configuration file"),
+        (("extract",), "run `saebias prepare` first"),
+        (("steer",), "first, or `saebias run-all`"),
+        (("mechanistic", "--only", "lenss"), "no such part"),
+        (("query", "select 1"), "nothing was measured here yet"),
+        (("query", "skewed_profesions"), "did you mean skewed_professions"),
+        (("query", "select 1", "--format", "xml"), "choose one of table, csv, json, parquet"),
+        (("query", "skewed_professions", "--param", "topp=3"), "has no parameter topp"),
+        (("query", "skewed_professions", "--param", "top"), "KEY=VALUE"),
+        (("prepare", "--set", "data.source=table", "--set", "data.table=nowhere.csv"), "nowhere.csv"),
+        (("prepare", "--set", "data.captioner=unknown"), "no captioner spec"),
+        (("extract", "--set", "model.name=saebias:unknown"), "saebias:unknown"),
+    ],
+)
+def test_a_slip_is_one_line_and_exit_code_2(saebias, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(saebias(*arguments))
+    assert not list((tmp_path / "artifacts").rglob("*.parquet")), "nothing half-written"
+
+
+def table_of(tmp_path: Path, rows: list[dict[str, str]], name: str = "mine.csv") -> Path:
+    """A user's table with two small real pictures beside it."""
+    for number in range(12):
+        Image.new("RGB", (40, 40), (20 * number, 255 - 20 * number, 7 * number % 256)).save(tmp_path / f"{number}.png")
+    path = tmp_path / name
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def good_rows() -> list[dict[str, str]]:
+    contexts = ["cook", "judge", "pilot", "singer"]
+    return [
+        {
+            "image": f"{number}.png",
+            "caption_en": f"A person number {number}.",
+            "caption_ar": f"شخص يقف هنا {number}",
+            "context": contexts[number % 4],
+            "visual_gender": "FMA"[number % 3],
+        }
+        for number in range(12)
+    ]
+
+
+def test_a_users_table_is_prepared_and_its_bad_rows_are_kept_with_reasons(saebias, tmp_path: Path) -> None:
+    rows = good_rows()
+    rows[3]["image"] = "missing.png"
+    rows[5]["caption_ar"] = "latin letters only"
+    path = table_of(tmp_path, rows)
+    (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:40])
+    result = saebias("prepare", "--set", "data.source=table", "--set", f"data.table={path}", "--set", "data.near_duplicates=false")
+    assert result.code == 0, result.err
+    problems = json.loads(saebias("query", "select row_number, reason from sample_problems order by row_number", "--format", "json").out)
+    assert [row["row_number"] for row in problems] == [4, 6, 8] and all(row["reason"] for row in problems)
+    assert json.loads(saebias("query", "select count(*) as n from samples", "--format", "json").out) == [{"n": 9}]
+    exported = next((tmp_path / "artifacts").rglob("samples.csv"))
+    assert len(list(csv.DictReader(exported.open(encoding="utf-8")))) == 9
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda rows: [{"picture": row["image"], "caption_en": row["caption_en"]} for row in rows], "image"),
+        (lambda rows: [{**row, "sample": "same"} for row in rows], "same"),
+        (lambda rows: [{**row, "image": "gone.png"} for row in rows], "none of its 12 rows can be used"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(saebias, tmp_path: Path, spoil, said: str) -> None:
+    rows = spoil(good_rows())
+    path = table_of(tmp_path, rows)
+    extra = ["--set", "data.columns.sample_id=sample"] if "sample" in rows[0] else []
+    assert said in refused(saebias("prepare", "--set", "data.source=table", "--set", f"data.table={path}", *extra))
+
+
+def test_an_empty_table_is_said(saebias, tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("image,caption_en,caption_ar\n")
+    assert "no rows" in refused(saebias("prepare", "--set", "data.source=table", "--set", f"data.table={path}"))
+
+
+def test_a_dry_run_writes_nothing_and_names_every_stage(saebias, tmp_path: Path) -> None:
+    result = saebias("run-all", "--dry-run")
+    assert result.code == 0
+    for stage in ("prepare", "extract", "train", "analyze.behavior", "analyze.features", "steer", "mechanistic.lens", "plot"):
+        assert stage in result.out
+    assert "free" in result.out and not (tmp_path / "artifacts").exists()
+
+
+@pytest.fixture
+def prepared(saebias, tmp_path: Path):
+    """A prepared corpus to ask."""
+    path = table_of(tmp_path, good_rows())
+    assert saebias("prepare", "--set", "data.source=table", "--set", f"data.table={path}", "--set", "data.near_duplicates=false").code == 0
+    return saebias
+
+
+def test_answers_come_as_csv_json_and_parquet_with_the_same_rows(prepared, tmp_path: Path) -> None:
+    sql = "select sample_id, caption_ar from samples order by all"
+    as_json = json.loads(prepared("query", sql, "--format", "json").out)
+    as_csv = list(csv.DictReader(io.StringIO(prepared("query", sql, "--format", "csv").out)))
+    assert prepared("query", sql, "--format", "parquet", "--out", str(tmp_path / "out.parquet")).code == 0
+    assert as_json == as_csv == pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert len(as_json) == 12 and "شخص" in as_json[0]["caption_ar"]
+
+
+@pytest.mark.parametrize("sql", ["drop table runs", "select * from read_csv('/etc/passwd')", "select 1; select 2", "selec 1"])
+def test_a_query_that_is_not_one_select_is_refused(prepared, sql: str) -> None:
+    refused(prepared("query", sql))
+
+
+def test_bare_query_lists_the_named_ones_and_status_shows_what_is_done(prepared, tmp_path: Path) -> None:
+    listed = prepared("query").out
+    for name in ("bias_summary", "skewed_professions", "top_latents", "steering", "timing"):
+        assert name in listed
+    table = ("--set", "data.source=table", "--set", f"data.table={tmp_path / 'mine.csv'}", "--set", "data.near_duplicates=false")
+    assert "done" in prepared("status", *table).out
+    assert "done" not in prepared("status").out, "another configuration was never run"
+
+
+def test_the_log_of_a_run_can_be_asked(prepared) -> None:
+    events = json.loads(prepared("query", "select event from log_events", "--format", "json").out)
+    assert any("samples" in row["event"] for row in events)
+
+
+def test_a_reader_that_stops_early_is_no_error(prepared, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m saebias query 'select * from samples' --format csv --set runtime.artifacts={tmp_path / 'artifacts'} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ}, check=False)
+    assert "Traceback" not in done.stderr and done.stdout.startswith("run_id")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from re import Match
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ COPULAS = frozenset(["كان", "كانت", "يكون", "تكون", "اصبح", "
 # أشجار, نوافذ, شوارع, تقاليد, تفاصيل, رسائل, جبال-like shapes of four letters are left out: too many singulars have them.
 _BROKEN_PLURAL = re.compile(r"ا[^ا][^ا]ا[^اةي]|[تمف][^اوي]ا[^اي]ي[^اةي]|[مفشجحتنع][واسصتدعجنبطقرحخ]ا[^اوي][^اةي]|[^ا][^ا]ائ[^اةي]")
 
+_MEMORY = 64
 # مرتبطة, رومانية: what is said of somebody rather than who it is.
 _PREDICATE = re.compile("م.+ة|.+ية|.ا..ة|..ي.ة")
 _REFERS_TO_A_FACT = frozenset(("هذا", "وهذا", "ذلك", "وذلك", "ما", "مما"))
@@ -101,6 +104,10 @@ class Sentence:
         if mention.place >= 0:
             self.at[mention.place] = mention
 
+    def recent(self) -> Iterator[Mention]:
+        """Whom the text may still mean, the last one named first; who was named long ago is not meant any more."""
+        return islice(reversed(self.mentions), _MEMORY)
+
     def evidence(self, place: int, rule: str, gender: str, explicit: bool, ambiguous: bool, of: Evidence | None) -> Evidence:
         """Evidence at a word, bound to the mention `of`, or to a person without a name."""
         match = self.matches[place]
@@ -180,7 +187,10 @@ class Sentence:
     def subject_ahead(self, place: int, verb: Verb, gender: str) -> Subject | None:
         """The noun right after a verb, where it can be the subject."""
         ahead = self._past_a_phrase(place + 1, verb)
+        bound_to_subject = not verb.human or verb.intransitive
         while ahead < len(self.words) and self.words[ahead].function in ("adverb", "verb_particle"):
+            if gender == "F" and bound_to_subject and self.words[ahead].text.endswith(("ة", "ات")):
+                return THING
             ahead += 1
         if ahead >= len(self.words) or not self.starts.isdisjoint(range(place + 1, ahead + 1)):
             return None
@@ -190,7 +200,7 @@ class Sentence:
             return None if named is None or (named.noun is not None and named.noun.kind in PERSON_KINDS) else THING
         if word.function == "latin":
             return UNNAMED
-        if word.preposition and word.noun is not None and word.noun.kind == "guess" and not word.article and not verb.human and gender == "F":
+        if word.preposition and word.noun is not None and word.noun.kind == "guess" and not word.article and bound_to_subject and gender == "F":
             # The letter that looks like a preposition may belong to an unknown thing.
             return THING
         if word.noun is None or word.preposition or word.function or (word.conjunction and not verb.human):
@@ -226,8 +236,9 @@ class Sentence:
         mention = Mention(ahead, True, noun.gender, self.own_evidence(ahead, noun.kind, noun))
         if noun.kind == "name":
             return Subject("person", mention)
-        if noun.gender == "N":
-            return Subject("neutral", mention) if not verb.human or noun.number == "s" else None
+        if noun.gender == "N" or (noun.kind == "role_plural" and gender == "F" and not verb.plural):
+            # A plural of people may take a verb in the feminine singular: تظهر الحشود, جاءت العمال.
+            return Subject("neutral", mention) if not verb.human or verb.intransitive or noun.number == "s" else None
         return Subject("person", mention) if noun.gender == gender else None
 
     def _thing_ahead(self, word: Word, noun: Noun, verb: Verb, gender: str) -> Subject | None:
@@ -247,7 +258,7 @@ class Sentence:
 
     def subject_behind(self, verb: Verb, gender: str) -> Subject:
         """Nothing next to the verb agrees: the nearest one named before does, or a person who goes without a name."""
-        for mention in reversed(self.mentions):
+        for mention in self.recent():
             if mention.person and mention.gender == gender:
                 return Subject("person", mention)
             if mention.person and is_neutral(mention) and mention.plural == verb.plural:
@@ -263,7 +274,16 @@ def mother_or_other(word: Word, before: Word | None, after: Word | None, named: 
         return "fixed phrase: step-parent"
     if word.article and named is not None and before is not None and named.kind not in PERSON_KINDS and (before.article or before.pronoun):
         return "fixed phrase: mother institution"
-    if word.article or word.pronoun or word.conjunction or word.text != "ام" or before is None or after is None or before.function == "preposition" or after.verb is not None:
+    if (
+        word.article
+        or word.pronoun
+        or word.conjunction
+        or word.text != "ام"
+        or before is None
+        or after is None
+        or before.function == "preposition"
+        or after.verb is not None
+    ):
         return None
     return "conjunction: or" if named is not None and after.noun is not None else None
 

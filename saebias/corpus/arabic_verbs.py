@@ -50,6 +50,9 @@ def verb_tables() -> tuple[dict[str, Verb], dict[str, tuple[bool, str]]]:
             past.setdefault(form, Verb(gender, plural, True, human, same, thing, still, False, form.endswith("ت") and "noun with" in entry.note))
         if len(word) > 2 and word.endswith("ي") and entry.kind == "past_defective":
             past.setdefault(word[:-1] + "ا", Verb("M", False, True, human, True))
+        if entry.kind == "past_defective":
+            # اشتريت is "I bought" or "you bought", never "she bought".
+            past.setdefault(stem + "يت", Verb("2", False, True, human, False))
         if entry.kind == "past" and len(word) >= 4:
             past.setdefault(word + "ن", Verb("FP", True, True, human, True))
     return past, imperfect

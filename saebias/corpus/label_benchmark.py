@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
+from saebias.corpus.arabic import normal
+from saebias.corpus.label_lexicon import words_of
 from saebias.corpus.labels import CaptionLabel, label_caption
 from saebias.errors import InputError
 
@@ -44,7 +46,7 @@ def share(dataset: str, language: str, gender: str, measure: str, hits: int, n: 
     p, z2 = hits / n, _Z_95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z_95 * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return BenchmarkRow(dataset, language, gender, measure, hits, n, p, max(0.0, centre - half), min(1.0, centre + half))
+    return BenchmarkRow(dataset, language, gender, measure, hits, n, p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
 
 
 def score_benchmarks(data_dir: Path, keep: Callable[[str], bool] = lambda key: True) -> list[BenchmarkRow]:
@@ -213,14 +215,15 @@ CARRIERS = (
 
 
 def _nouns(folder: Path, keep: Callable[[str], bool]) -> list[BenchmarkRow]:
-    """Feminine nouns by form in sentences about things: the share that is not called F. Some of the nouns name women; they count as misses."""
+    """Feminine nouns in sentences about things: the share that is not called F. Nouns that name persons are left out by a hand-written list."""
     nouns = [word.strip() for word in _lines(folder / "feminine_nouns_ar")]
     # The list has words with prepositions attached; in a carrier they would be no sentence.
     attached = ("لل", "لإ", "بال", "وال")
     chosen = [word for word in nouns if word.endswith(("ة", "ات")) and " " not in word and not word.startswith(attached) and keep(f"nouns:{word}")]
-    bare = [word.removeprefix("ال") for word in chosen]
+    persons = words_of("ar_contexts", "a person in a list of nouns")
+    bare = [word for word in (word.removeprefix("ال") for word in chosen) if normal(word) not in persons]
     quiet = sum(label_caption(carrier.format(word), "ar").label != "F" for word in bare for carrier in CARRIERS)
-    return [share("aragenderbias", "ar", "F", "feminine nouns not called F", quiet, len(bare) * len(CARRIERS))]
+    return [share("aragenderbias", "ar", "F", "inanimate feminine nouns not called F", quiet, len(bare) * len(CARRIERS))]
 
 
 def _emoji(folder: Path, keep: Callable[[str], bool]) -> list[BenchmarkRow]:

@@ -146,9 +146,15 @@ class _Reading(Sentence):
             return "fixed phrase: step-parent"
         if noun.kind == "role" and noun.lemma == "عالم" and noun.gender == "M" and noun.number == "s" and (word.article or word.preposition):
             return "not a person: world"
-        if noun.lemma == "علامة" and not word.article:
+        scholar = word.article and after is not None and after.noun is not None and after.noun.kind in ("name", "guess", "kin") and not after.article
+        if noun.lemma == "علامة" and not scholar:
             return "not a person: sign"
-        if noun.lemma in ("كاتب", "كاتبة") and noun.gender == "F" and before is not None and before.text.removeprefix("ال") in _MACHINES:
+        if (
+            noun.lemma in ("كاتب", "كاتبة")
+            and noun.gender == "F"
+            and before is not None
+            and before.text.removeprefix("و").removeprefix("ف").removeprefix("ال") in _MACHINES
+        ):
             return "not a person: machine"
         if noun.kind == "role" and noun.ambiguous and noun.gender == "F" and not self._said_of_a_person(place, word):
             return "not a person: a thing as a rule"
@@ -237,7 +243,7 @@ class _Reading(Sentence):
 
     def _open_gender(self, verb: Verb) -> str:
         """F or M for letters that are "she does" and "he did" alike: by what stands before, else by what is said more often."""
-        for mention in reversed(self.mentions):
+        for mention in self.recent():
             if mention.person and mention.gender in "FM":
                 return mention.gender
         return "F" if verb.human else "M"
@@ -272,7 +278,7 @@ class _Reading(Sentence):
     # ---- pronouns ------------------------------------------------------------------------------------------------
 
     def _relative(self, place: int, gender: str) -> None:
-        head = next((mention for mention in reversed(self.mentions) if mention.place >= 0), None)
+        head = next((mention for mention in self.recent() if mention.place >= 0), None)
         self.relative, self.relative_place = head, place
         if head is not None and head.person and head.gender == gender[0]:
             self.found.append(self.evidence(place, "relative pronoun", gender[0], gender[0] == "F", gender == "MP", head.evidence))
@@ -301,8 +307,8 @@ class _Reading(Sentence):
         strong, thing_between = host in _STRONG_HOSTS, False
         # "..., and it is a foundation": هي before a noun explains what was said before.
         explains = host is None and after is not None and after.noun is not None and after.verb is None and after.noun.kind not in PERSON_KINDS
-        for mention in reversed(self.mentions):
-            if mention.place == place or mention.plural:
+        for mention in self.recent():
+            if mention.place == place or (mention.plural and mention.person):
                 continue
             if mention.person and mention.gender == sex:
                 unsure = (sex == "F" and thing_between and not strong) or explains
@@ -321,7 +327,7 @@ class _Reading(Sentence):
 
     def _animal_is_named(self) -> bool:
         """Whether the last one named is an animal, whom "he" and "his" would mean."""
-        last = next((mention for mention in reversed(self.mentions) if mention.place >= 0), None)
+        last = next((mention for mention in self.recent() if mention.place >= 0), None)
         noun = self.words[last.place].noun if last is not None and not last.person else None
         return noun is not None and noun.kind == "animal"
 

@@ -50,6 +50,8 @@ class _Reading:
         self.rejected: list[Evidence] = []
         self.persons: list[Evidence] = []
         self.animal: str | None = None
+        # In title case or all capitals a capital says nothing about names.
+        self.capitals_tell = 4 * sum(token.capital for token in tokens) <= 3 * len(tokens)
 
     def read(self, hits: list[int]) -> CaptionLabel:
         """The label of the caption whose tokens at `hits` matter."""
@@ -135,7 +137,12 @@ class _Reading:
             and (before == "to" or token.base not in ("man", "father", "mother", "husband"))
         ):
             return "verb"
-        if token.base in _YOUNG and self.rejected and self.rejected[-1].rule == "pronoun of an animal" and self.rejected[-1].end == self.matches[place].start() - 1:
+        if (
+            token.base in _YOUNG
+            and self.rejected
+            and self.rejected[-1].rule == "pronoun of an animal"
+            and self.rejected[-1].end == self.matches[place].start() - 1
+        ):
             return "animal's kin"
         if token.capital and self._is_surname(place, token):
             return "name"
@@ -184,10 +191,6 @@ class _Reading:
         between = self.text[self.matches[place - 1].end() : self.matches[place].start()]
         return not any(mark in between for mark in '.!?:;\n"“”(')
 
-    def _capitals_say_nothing(self) -> bool:
-        """Whether the caption is written in title case or all capitals."""
-        return 2 * sum(token.capital for token in self.tokens) > len(self.tokens)
-
     def _is_acronym(self, place: int) -> bool:
         """Whether a word is written in capitals only, in a caption that is not (SHE, SIR)."""
         written = self.matches[place][0]
@@ -195,7 +198,7 @@ class _Reading:
 
     def _name_before(self, place: int) -> bool:
         """Whether somebody is named before a pronoun: a capitalised word inside the sentence that no lexicon has."""
-        if self._capitals_say_nothing():
+        if not self.capitals_tell:
             return False
         return any(token.capital and token.entry is None and self._inside_a_sentence(back) for back, token in enumerate(self.tokens[:place]))
 
@@ -205,7 +208,7 @@ class _Reading:
         Titles before a name ("Princess Anne", "Uncle Sam") and after an article ("the Queen") are persons.
         """
         token = self.tokens[place]
-        if not token.capital or self._capitals_say_nothing():
+        if not token.capital or not self.capitals_tell:
             return False
         assert token.entry is not None
         if self._is_acronym(place):
@@ -216,7 +219,7 @@ class _Reading:
             # A sentence may begin with the name of a work as well as with a person: only a run of capitals tells.
             return token.entry.kind == "adjective" and after is not None and after.capital
         assert before is not None
-        after_name = before.capital and before.base not in _BEFORE_TITLE and (place > 1 and self._inside_a_sentence(place - 1))
+        after_name = before.capital and (token.entry.kind == "kin" or before.base not in _BEFORE_TITLE) and (place > 1 and self._inside_a_sentence(place - 1))
         if token.entry.kind in ("role", "kin", "role_by_contrast") and not after_name and (after is not None and after.capital):
             return False
         return token.entry.kind != "role" or after_name
@@ -240,7 +243,7 @@ class _Reading:
         if token.folded in ("her", "his") and self._word(place + 1) == "majesty's":
             self._reject(place, "fixed phrase: name")
             return
-        written_as_name = token.capital and not self._capitals_say_nothing() and (self._inside_a_sentence(place) or self._is_acronym(place))
+        written_as_name = token.capital and self.capitals_tell and (self._inside_a_sentence(place) or self._is_acronym(place))
         for person in reversed(self.persons):
             if person.gender in (gender, "N"):
                 self.evidence.append(self._item(place, "pronoun", gender, person, written_as_name))
@@ -255,9 +258,9 @@ class _Reading:
         token = self.tokens[place]
         assert token.entry is not None
         for ahead in (1, 2):
-            entry = self.tokens[place + ahead].entry if place + ahead < len(self.tokens) else None
-            if ahead == 2 and self.tokens[place + 1].entry is not None:
+            if place + ahead >= len(self.tokens) or (ahead == 2 and self.tokens[place + 1].entry is not None):
                 break
+            entry = self.tokens[place + ahead].entry
             if entry is not None and entry.kind in ("animal", "vessel", "thing"):
                 self._reject(place, "adjective of a thing or an animal")
                 return

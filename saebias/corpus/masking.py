@@ -20,8 +20,54 @@ _VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "are
 _CONTRACTED = {"'s": "'re", "'d": "'d", "'ll": "'ll"}
 # After a possessive "her" comes what is hers; after an object "her" comes one of these, or nothing.
 _NOT_POSSESSED = frozenset(
-    ["a", "an", "the", "and", "or", "but", "to", "in", "on", "at", "by", "with", "from", "for", "of", "as", "while", "who", "that", "when", "because", "into", "off"]
-    + ["up", "down", "out", "over", "away", "about", "if", "is", "was", "are", "were", "has", "had", "will", "would", "not", "through", "after", "before", "behind", "near"]
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "but",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "with",
+        "from",
+        "for",
+        "of",
+        "as",
+        "while",
+        "who",
+        "that",
+        "when",
+        "because",
+        "into",
+        "off",
+    ]
+    + [
+        "up",
+        "down",
+        "out",
+        "over",
+        "away",
+        "about",
+        "if",
+        "is",
+        "was",
+        "are",
+        "were",
+        "has",
+        "had",
+        "will",
+        "would",
+        "not",
+        "through",
+        "after",
+        "before",
+        "behind",
+        "near",
+    ]
 )
 
 
@@ -140,7 +186,7 @@ def _plural_verb(text: str, end: int, pieces: list[str]) -> int:
         plural = verb[:-3] + "y" if verb.endswith("ies") else verb[:-2] if verb.endswith(("shes", "ches", "sses", "xes", "zes", "oes")) else verb[:-1]
     if plural is None:
         return end
-    pieces.append(" " + plural)
+    pieces.append(" " + (plural.upper() if match[0].isupper() else plural))
     return match.end()
 
 

@@ -154,9 +154,14 @@ def _noun(word: str, goal: Target) -> str:
         start = len(text) - len(pronoun) - len(stem)
         raw = word[start : len(word) - len(pronoun)]
         listed = stem[:-1] + "ة" if pronoun and stem.endswith("ت") else stem
-        form = _pairs().get((listed, goal))
-        if form is not None:
-            changed = form[:-1] + "ت" if pronoun and form.endswith("ة") else form
+        form = _pairs().get((stem, goal)) or _pairs().get((listed, goal)) or _pairs().get((stem.removesuffix("ا"), goal))
+        if form is not None and pronoun:
+            # "Her father": أب and أخ take a long vowel before a pronoun, ة becomes ت.
+            changed = form[:-1] + "ت" if form.endswith("ة") else form + "و" if form in ("أب", "أخ") else form
+        elif form is not None:
+            changed = form
+        elif noun.lemma.endswith("ي") and raw == noun.lemma[:-1] and goal == "F":
+            changed = raw + "ية"
         else:
             changed = _regular(raw, noun.gender, noun.number, goal, bool(pronoun))
         return word[:start] + changed + (word[len(word) - len(pronoun) :] if pronoun else "")
@@ -175,5 +180,8 @@ def _regular(raw: str, gender: str, number: str, goal: Target, with_pronoun: boo
         return raw[:-2] + ("تان" if raw.endswith("ان") else "تين")
     if number == "p":
         return raw[:-2] + "ات" if raw.endswith(("ون", "ين")) else raw
+    if raw.endswith("ة"):
+        # خليفة is masculine already in ة and has no other form.
+        return raw
     base = raw[:-1] if raw.endswith("ا") else raw
     return base + ("ت" if with_pronoun else "ة")

@@ -69,6 +69,10 @@ class SceneScores:
         """P(F | F or M) of each scene."""
         return 1 / (1 + np.exp(self.log_M - self.log_F))
 
+    def neutral(self) -> np.ndarray:
+        """P(N | F, M or N) of each scene."""
+        return np.exp(self.log_N - np.logaddexp(np.logaddexp(self.log_F, self.log_M), self.log_N))
+
 
 @dataclass(frozen=True)
 class GateReport:
@@ -211,9 +215,13 @@ def _rows_saying(said: str, ids_BC: np.ndarray, table: CaptionTable, indices_B3:
 
 
 def _context_means(scenes: list[Scene], scores: SceneScores) -> dict[str, float]:
-    p, ambiguous = scores.p(), np.array([scene.gender == "A" for scene in scenes])
-    names = np.array([scene.context for scene in scenes])
-    return {str(name): float(p[ambiguous & (names == name)].mean()) for name in np.unique(names[ambiguous])}
+    return _means_of(scenes, scores.p())
+
+
+def _means_of(scenes: list[Scene], values: np.ndarray) -> dict[str, float]:
+    # Mean over the ambiguous scenes of each context.
+    ambiguous, names = np.array([scene.gender == "A" for scene in scenes]), np.array([scene.context for scene in scenes])
+    return {str(name): float(values[ambiguous & (names == name)].mean()) for name in np.unique(names[ambiguous])}
 
 
 def _part_rows(scenes: list[Scene], scores: SceneScores, spec: CaptionerSpec, part: str, language: str) -> list[GateRow]:
@@ -230,6 +238,9 @@ def _part_rows(scenes: list[Scene], scores: SceneScores, spec: CaptionerSpec, pa
         ("default D", float(0.5 - measured.mean()), None),
         ("excess nat/token", float(scores.excess.sum() / scores.tokens.sum()), EXCESS),
     ]
+    if language == "en":
+        neutral = [value - spec.context(name).neutral(language) for name, value in _means_of(scenes, scores.neutral()).items()]
+        figures.append(("RMSE of neutral share", float(np.sqrt(np.mean(np.square(neutral)))), None))
     if planted.std() > 0:
         # Without planted differences between contexts there is nothing to regress on.
         figures.append(("slope of p", float(np.polyfit(planted, measured, 1)[0]), SLOPE))

@@ -20,7 +20,7 @@ from saebias.errors import ConfigError
 from saebias.report import Reporter
 
 
-def train_captioners(specs: list[CaptionerSpec], out: Path, reporter: Reporter) -> list[GateReport]:
+def train_captioners(specs: list[CaptionerSpec], out: Path, reporter: Reporter, *, gate_images: int = 1600) -> list[GateReport]:
     """Train one captioner per spec into `out`/<name> and check its gates.
 
     The tower sees no caption, so it is trained once for all specs; raises ConfigError when they differ in more than their plant.
@@ -33,10 +33,13 @@ def train_captioners(specs: list[CaptionerSpec], out: Path, reporter: Reporter) 
     tower_model = build_model(first)
     train_tower(tower_model, first, reporter)
     tower_seconds = time.monotonic() - started
-    return [train_on_tower(spec, tower_model.model.vision_tower.state_dict(), tower_seconds, out / spec.name, reporter) for spec in specs]
+    tower = tower_model.model.vision_tower.state_dict()
+    return [train_on_tower(spec, tower, tower_seconds, out / spec.name, reporter, gate_images=gate_images) for spec in specs]
 
 
-def train_on_tower(spec: CaptionerSpec, tower: dict[str, torch.Tensor], tower_seconds: float, folder: Path, reporter: Reporter) -> GateReport:
+def train_on_tower(
+    spec: CaptionerSpec, tower: dict[str, torch.Tensor], tower_seconds: float, folder: Path, reporter: Reporter, *, gate_images: int = 1600
+) -> GateReport:
     """Train projector and decoder on a trained tower, write model, processor and provenance.json to `folder`, and return its gate figures."""
     started = time.monotonic()
     model = build_model(spec)
@@ -44,7 +47,7 @@ def train_on_tower(spec: CaptionerSpec, tower: dict[str, torch.Tensor], tower_se
     train_decoder(model, spec, build_processor(spec).tokenizer, reporter)
     save_captioner(model, spec, folder)
     seconds = {"tower": round(tower_seconds), "decoder": round(time.monotonic() - started)}
-    report = check_gates(folder, spec)
+    report = check_gates(folder, spec, n_images=gate_images)
     write_provenance(folder, spec, report, seconds)
     return report
 

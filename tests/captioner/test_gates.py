@@ -3,10 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from saebias.captioner.__main__ import main
+from saebias.captioner.captions import caption_text
 from saebias.captioner.gates import check_gates
 from saebias.captioner.packing import caption_cross_entropy, caption_table
+from saebias.captioner.scenes import plan_scenes, render_scene
 from saebias.captioner.shipped import NAMES, shipped_model
 from saebias.captioner.spec import LANGUAGES, load_spec
 from saebias.captioner.tokenizer import build_tokenizer
@@ -76,6 +79,22 @@ def test_the_packaged_captioner_was_made_from_the_packaged_spec(name):
     record = json.loads((shipped_model(name) / "provenance.json").read_text(encoding="utf-8"))
     assert record["spec_digest"] == load_spec(name).digest()
     assert all(row["passed"] is not False for row in record["gates"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_packaged_captioner_loads_like_a_hub_model_and_names_what_is_in_clear_pictures(name):
+    spec = load_spec(name)
+    model = AutoModelForImageTextToText.from_pretrained(shipped_model(name), local_files_only=True).eval()
+    processor = AutoProcessor.from_pretrained(shipped_model(name), local_files_only=True)
+    scenes = plan_scenes(spec, 16, 990_003, ambiguous_share=0.0)
+    right = 0
+    for language in LANGUAGES:
+        texts, images = [f"<start_of_image>{spec.prompt(language)}"] * len(scenes), [[render_scene(scene, spec)] for scene in scenes]
+        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
+        captions = processor.batch_decode(model.generate(**inputs)[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        truth = [caption_text(spec.context(scene.context), scene.gender, scene.object, language, spec) for scene in scenes]
+        right += sum(caption.strip() == text for caption, text in zip(captions, truth, strict=True))
+    assert right >= 2 * len(scenes) - 1
 
 
 @pytest.mark.slow

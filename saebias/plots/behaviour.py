@@ -28,6 +28,11 @@ OUTCOMES = ("language", "image_shows", "outcome", "share", "low", "high", "n_ima
 STEPS = ("language", "place", "step", "skew", "low", "high", "added", "added_low", "added_high", "n_images", "n_clusters", "note")
 
 
+def outcome_rows(table: Table) -> list[Row]:
+    """The rows of the view `outcomes` that its figure draws: all professions together."""
+    return rows_of([row for row in rows_of(table, "outcomes", OUTCOMES) if row["profession"] is None], "outcomes")
+
+
 @styled
 def draw_outcomes(table: Table) -> Figure:
     """What is said about images that show a woman or a man: shares as stacked bars, and wrong and neutral ones with intervals.
@@ -35,8 +40,7 @@ def draw_outcomes(table: Table) -> Figure:
     `table`: rows of the view `outcomes`; rows of single professions are not drawn.
     """
     name = "outcomes"
-    rows = [row for row in rows_of(table, name, OUTCOMES) if row["profession"] is None]
-    rows = rows_of(rows, name)
+    rows = outcome_rows(table)
     require_numbers(rows, "share", name)
     bars = [(language, shown) for language in distinct(rows, "language", LANGUAGES) for shown in distinct(rows, "image_shows", GENDERS)][::-1]
     labels = [f"{language_name(language)}, {shown} shown" for language, shown in bars]

@@ -5,11 +5,19 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from saebias.plots.style import LANGUAGE_MARKERS, LANGUAGES, SERIES_COLOURS, finish, from_zero, language_name, layer_axis, named_artists, new_figure, styled
-from saebias.plots.tables import Table, count_note, distinct, gap, missing_note, require_numbers, rows_of, sentences
+from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, rows_of, sentences
 
 COLUMNS = ("layer", "token_kind", "language", "split", "fvu", "l0", "dead_share", "n_rows", "note", "seed", "frozen_decoder")
 KINDS = ("image", "prompt", "caption", "decision", "all")
 DASHES = {"en": "-", "ar": "--"}
+
+
+def quality_rows(table: Table) -> list[Row]:
+    """The rows of the view that the figure draws: report split (else the first there is), lowest seed, no frozen decoder."""
+    rows = rows_of([row for row in rows_of(table, "sae_quality", COLUMNS) if not row["frozen_decoder"]], "sae_quality")
+    split = distinct(rows, "split", ("report",))[0]
+    seeds = distinct(rows, "seed")
+    return rows_of([row for row in rows if row["split"] == split and (not seeds or row["seed"] == min(seeds))], "sae_quality")
 
 
 @styled
@@ -19,10 +27,7 @@ def draw_sae_quality(table: Table) -> Figure:
     `table`: rows of the view `sae_quality_by_layer`; control dictionaries with a frozen decoder and further seeds are not drawn.
     """
     name = "sae_quality"
-    rows = [row for row in rows_of(table, name, COLUMNS) if not row["frozen_decoder"]]
-    split = "report" if any(row["split"] == "report" for row in rows) else distinct(rows, "split")[0]
-    seeds = distinct(rows, "seed")
-    rows = rows_of([row for row in rows if row["split"] == split and (not seeds or row["seed"] == min(seeds))], name)
+    rows = quality_rows(table)
     require_numbers(rows, "fvu", name)
     figure = new_figure(9.6, 3.9, "How well the dictionaries explain the model")
     panels = figure.subplots(1, 3)
@@ -44,5 +49,5 @@ def draw_sae_quality(table: Table) -> Figure:
         axes.set(title=title, ylabel=unit)
         from_zero(axes)
         layer_axis(axes, sorted({int(row["layer"]) for row in rows}))
-    note = f"Split {split}, images never trained on. An FVU of 1 explains nothing. {count_note(rows, {'n_rows': 'tokens'})}"
+    note = f"Split {rows[0]['split']}, images never trained on. An FVU of 1 explains nothing. {count_note(rows, {'n_rows': 'tokens'})}"
     return finish(figure, sentences(note, missing_note(rows, "fvu", ("token_kind", "language", "layer"))), named_artists(panels[:1]), columns=4)

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from saebias.plots.style import GENDER_COLOURS, GENDERS, LANGUAGE_MARKERS, LANGUAGES, MUTED, Style, finish, language_name, named_artists, new_figure, styled
+from saebias.plots.style import (
+    BAND,
+    GENDER_COLOURS,
+    GENDERS,
+    LANGUAGE_MARKERS,
+    LANGUAGES,
+    MUTED,
+    Style,
+    finish,
+    language_name,
+    named_artists,
+    new_figure,
+    styled,
+)
 from saebias.plots.tables import Row, Table, distinct, rows_of
 
 COLUMNS = ("layer", "language", "image_shows", "profession", "sample_id", "x", "y", "z")
 AXES = ("English gender direction", "Arabic, made orthogonal", "largest variation left")
 SYMBOLS = {"en": "circle", "ar": "square"}
+
+
+def direction_rows(table: Table, layers: tuple[int, ...] = (), per_group: int = 80, seed: int = 0) -> list[Row]:
+    """The rows of the view `gender_points` that the still figure draws: some layers, thinned."""
+    rows = rows_of(table, "gender_direction", COLUMNS)
+    present = sorted({int(row["layer"]) for row in rows})
+    chosen = layers or (present[0], present[len(present) // 2], present[-1])
+    return rows_of(thinned([row for row in rows if row["layer"] in chosen], per_group, seed), "gender_direction")
 
 
 @styled
@@ -23,10 +47,8 @@ def draw_gender_direction(table: Table, layers: tuple[int, ...] = (), per_group:
     language and kind of image, drawn at random by `seed`.
     """
     rows = rows_of(table, "gender_direction", COLUMNS)
-    present = sorted({int(row["layer"]) for row in rows})
-    chosen = list(layers) if layers else sorted({present[0], present[len(present) // 2], present[-1]})
-    shown = thinned([row for row in rows if row["layer"] in chosen], per_group, seed)
-    shown = rows_of(shown, "gender_direction")
+    shown = direction_rows(rows, layers, per_group, seed)
+    chosen = sorted({int(row["layer"]) for row in shown})
     figure = new_figure(3.3 * len(chosen) + 0.4, 4.3, "Gender directions at the decision token")
     for place, layer in enumerate(chosen, start=1):
         axes = figure.add_subplot(1, len(chosen), place, projection="3d")
@@ -36,6 +58,9 @@ def draw_gender_direction(table: Table, layers: tuple[int, ...] = (), per_group:
                 style: Style = {"marker": LANGUAGE_MARKERS.get(language, "D"), "s": 12, "alpha": 0.75, "linewidths": 0, "depthshade": False}
                 label = f"{kind} shown, {language_name(language)}"
                 axes.scatter(*([row[axis] for row in points] for axis in "xyz"), color=GENDER_COLOURS.get(kind, MUTED), label=label, gid=label, **style)
+        walls: tuple[Any, ...] = (axes.xaxis, axes.yaxis, axes.zaxis)
+        for wall in walls:
+            wall.set_pane_color((*to_rgb(BAND), 0.16))
         axes.set_title(f"layer {layer}", y=1.0)
         axes.set_xlabel("x", labelpad=-7)
         axes.set_ylabel("y", labelpad=-7)
@@ -44,7 +69,7 @@ def draw_gender_direction(table: Table, layers: tuple[int, ...] = (), per_group:
         axes.view_init(elev=18, azim=-62)
         axes.set_box_aspect(None, zoom=1.0)
     note = f"x: {AXES[0]}; y: {AXES[1]}; z: {AXES[2]}; activation units. {_thinning_note(rows, shown, chosen)}"
-    return finish(figure, note, named_artists(figure.axes[:1]))
+    return finish(figure, note, named_artists(figure.axes[:1]), mark_scale=2.2)
 
 
 def interactive_gender_direction(table: Table, per_group: int = 120, seed: int = 0) -> str:
@@ -68,7 +93,10 @@ def interactive_gender_direction(table: Table, per_group: int = 120, seed: int =
     menu = {"buttons": buttons, "active": layers.index(start), "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "showactive": True}
     axes: Style = {f"{axis}axis": {"title": {"text": text}} for axis, text in zip("xyz", AXES, strict=True)}
     figure = go.Figure(traces, {"template": None, "margin": {"l": 0, "r": 0, "t": 46, "b": 0}, "height": 560, "updatemenus": [menu]})
-    figure.update_layout(scene={**axes, "aspectmode": "cube"}, legend={"orientation": "h", "y": -0.02}, paper_bgcolor="rgba(0,0,0,0)")
+    camera = {"eye": {"x": 0.75, "y": -1.95, "z": 0.75}}
+    legend = {"orientation": "h", "y": -0.02, "itemsizing": "constant"}
+    bar = {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": "#0072b2"}
+    figure.update_layout(scene={**axes, "aspectmode": "cube", "camera": camera}, legend=legend, modebar=bar, paper_bgcolor="rgba(0,0,0,0)")
     return figure.to_json()
 
 

@@ -30,6 +30,7 @@ ALIGNMENT = ("layer", "measure", "value", "low", "high", "floor", "ceiling", "n_
 INTERVAL = ("layer", "value", "low", "high")
 MEASURES = {
     "direction_cosine": "Cosine of gender directions",
+    "direction_cosine_raw": "Cosine of directions, raw",
     "debiased_cka": "Debiased CKA",
     "procrustes": "Procrustes similarity",
     "probe_transfer_en_ar": "Probe: English to Arabic",
@@ -58,9 +59,10 @@ def draw_layer_emergence(table: Table) -> Figure:
         _draw_probe(panels[0], probe)
     for axes, language in zip(panels[bool(probe) :], languages, strict=True):
         _draw_lens(axes, [row for row in lens if row["language"] == language], language)
-    for axes in panels[bool(probe) + 1 :]:
-        axes.sharey(panels[bool(probe)])
-        axes.set_ylabel("")
+    ends = [end for axes in panels[bool(probe) :] for end in axes.get_ylim()]
+    for place, axes in enumerate(panels[bool(probe) :]):
+        axes.set_ylim(min(ends), max(ends))
+        axes.set_ylabel("log P(F) - log P(M), nats" if place == 0 else "")
     for axes in panels:
         layer_axis(axes, sorted({int(row["layer"]) for row in rows}))
         axes.legend(
@@ -91,7 +93,7 @@ def _draw_lens(axes: Axes, rows: list[Row], language: str) -> None:
         chosen = [row for row in rows if row["series"] == shown]
         interval_line(axes, chosen, GENDER_COLOURS.get(shown, ACCENT), INTERVAL, marker=marker, label=shown, gid=f"lens/{language}/{shown}")
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=":")
-    axes.set(title=f"Logit lens, {language_name(language)}", ylabel="log P(F) - log P(M), nats")
+    axes.set_title(f"Logit lens, {language_name(language)}")
 
 
 @styled

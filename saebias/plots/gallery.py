@@ -7,15 +7,21 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from saebias.plots.behaviour import draw_amplification, draw_outcomes
-from saebias.plots.dictionaries import draw_sae_quality
-from saebias.plots.directions import draw_gender_direction
+from saebias.plots.behaviour import draw_amplification, draw_outcomes, outcome_rows
+from saebias.plots.dictionaries import draw_sae_quality, quality_rows
+from saebias.plots.directions import direction_rows, draw_gender_direction
 from saebias.plots.emergence import draw_cross_lingual, draw_layer_emergence
-from saebias.plots.latents import draw_feature_heatmap
+from saebias.plots.frontier import draw_frontier
+from saebias.plots.latents import draw_feature_heatmap, heatmap_rows
 from saebias.plots.professions import draw_plant_recovery, draw_profession_skew
-from saebias.plots.random_sets import draw_matching_balance, draw_random_null
-from saebias.plots.steering import draw_frontier, draw_steering_curves
-from saebias.plots.tables import Table
+from saebias.plots.random_sets import draw_matching_balance, draw_random_null, null_rows
+from saebias.plots.steering import draw_steering_curves, draw_steering_transfer
+from saebias.plots.steering_series import curve_rows, frontier_rows, transfer_rows
+from saebias.plots.tables import Row, Table, rows_of
+
+
+def _every_row(table: Table) -> list[Row]:
+    return rows_of(table, "of the gallery")
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class GalleryFigure:
     draw: Callable[[Table], Figure]
     section: str
     caption: str
+    keep: Callable[[Table], list[Row]] = _every_row
+    """The rows that `draw` puts on paper, of those it is given: what the CSV beside the figure holds."""
 
 
 GALLERY = (
@@ -54,6 +62,7 @@ GALLERY = (
         draw_outcomes,
         "bias",
         "Greedy captions of images that show a woman or a man: gender correct, wrong, left open, mixed, or no person named.",
+        outcome_rows,
     ),
     GalleryFigure(
         "amplification",
@@ -78,6 +87,7 @@ GALLERY = (
         draw_feature_heatmap,
         "where",
         "The strongest latents of each layer for the gender a picture shows and for the stereotype: two targets, often two sets of latents.",
+        heatmap_rows,
     ),
     GalleryFigure(
         "cross_lingual",
@@ -94,6 +104,7 @@ GALLERY = (
         draw_gender_direction,
         "where",
         "Each mark is an image at the decision token, on the English gender direction, the Arabic one made orthogonal to it, and the largest variation left.",
+        direction_rows,
     ),
     GalleryFigure(
         "steering_curves",
@@ -102,6 +113,7 @@ GALLERY = (
         draw_steering_curves,
         "remove",
         "Dose response of every arm on both axes; an effect inside the grey band is what any matched latents would do.",
+        curve_rows,
     ),
     GalleryFigure(
         "steering_frontier",
@@ -110,6 +122,16 @@ GALLERY = (
         draw_frontier,
         "remove",
         "Stereotype left against harm on clear images; the best intervention goes straight down.",
+        frontier_rows,
+    ),
+    GalleryFigure(
+        "steering_transfer",
+        "Do one language's latents steer the other?",
+        "steering_curves",
+        draw_steering_transfer,
+        "remove",
+        "Latents chosen on images captioned in one language, ablated while the model writes in each; only this shows that debiasing carries over.",
+        transfer_rows,
     ),
     GalleryFigure(
         "random_null",
@@ -117,7 +139,8 @@ GALLERY = (
         "random_null_sets",
         draw_random_null,
         "remove",
-        "The spread left by the full-strength ablation against matched random latent sets of the same size.",
+        "The spread left by the ablation against matched random latent sets of the same size.",
+        null_rows,
     ),
     GalleryFigure(
         "matching_balance",
@@ -134,5 +157,6 @@ GALLERY = (
         draw_sae_quality,
         "quality",
         "Centred FVU, L0 and dead share of each dictionary per token kind and language, on images never trained on.",
+        quality_rows,
     ),
 )

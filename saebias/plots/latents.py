@@ -3,52 +3,63 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from saebias.plots.style import GENDER_MAP, LANGUAGES, MUTED, finish, language_name, layer_axis, new_figure, styled
+from saebias.plots.style import GENDER_MAP, LANGUAGES, MUTED, finish, language_name, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, missing_note, number, require_numbers, rows_of, sentences
 
 COLUMNS = ("layer", "language", "target", "method", "rank", "latent", "effect")
 TARGETS = {"visible": "visible gender", "stereotype": "stereotype"}
 
 
+def heatmap_rows(table: Table, top: int = 8) -> list[Row]:
+    """The rows of the view `latent_ranking` that the figure draws: the `top` ranks, for each target by one method, the first of its rows."""
+    rows = rows_of(table, "feature_heatmap", COLUMNS)
+    method: dict[str, str] = {}
+    for row in rows:
+        method.setdefault(row["target"], row["method"])
+    return [row for row in rows if row["rank"] <= top and row["method"] == method[row["target"]]]
+
+
 @styled
 def draw_feature_heatmap(table: Table, top: int = 8) -> Figure:
     """The `top` latents of each layer, ranked on the select split and coloured by their effect on the report split; the number is the latent.
 
-    `table`: rows of the view `latent_ranking` (effect: 0 is chance, positive follows women). One method is drawn, the first.
+    `table`: rows of the view `latent_ranking` (effect: 0 is nothing; for AUROC, positive follows women). Each target has its own method and scale.
     """
     name = "feature_heatmap"
-    rows = rows_of(table, name, COLUMNS)
-    method = str(rows[0]["method"])
-    rows = [row for row in rows if row["rank"] <= top and row["method"] == method]
+    rows = heatmap_rows(table, top)
     require_numbers(rows, "effect", name)
     targets, languages = distinct(rows, "target", tuple(TARGETS)), distinct(rows, "language", LANGUAGES)
     layers = sorted({int(row["layer"]) for row in rows})
-    limit = max(abs(value) for row in rows if (value := number(row, "effect")) is not None)
     width = max(4.0, 0.52 * len(layers) + 0.6) * len(languages) + 0.9
     figure = new_figure(width, (0.27 * top + 0.75) * len(targets) + 1.1, "The latents that carry gender, layer by layer")
     panels = figure.subplots(len(targets), len(languages), squeeze=False, sharex=True, sharey=True)
-    picture: AxesImage | None = None
     for line, target in enumerate(targets):
+        chosen = [row for row in rows if row["target"] == target]
+        limit = max((abs(value) for row in chosen if (value := number(row, "effect")) is not None), default=1.0)
         for column, language in enumerate(languages):
-            chosen = [row for row in rows if row["target"] == target and row["language"] == language]
-            picture = _draw_panel(panels[line, column], chosen, layers, top, limit)
+            picture = _draw_panel(panels[line, column], [row for row in chosen if row["language"] == language], layers, top, limit)
             panels[line, column].set_title(f"{language_name(language)}: {TARGETS.get(target, target)}")
+        figure.colorbar(picture, ax=panels[line], shrink=0.85, pad=0.015, label=_scale_name(str(chosen[0]["method"])))
+        panels[line, 0].set_ylabel("rank within layer")
     for axes in panels[-1]:
-        layer_axis(axes, range(len(layers)))
         axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-    for axes in panels[:, 0]:
-        axes.set_ylabel("rank within layer")
-    assert picture is not None
-    unit = "AUROC - 1/2" if method.startswith("auroc") else method.replace("_", " ")
-    figure.colorbar(picture, ax=panels, shrink=0.75, pad=0.015, label=f"{unit}, report split\n\u2190 man      woman \u2192")
-    note = f"Ranked on the select split by {method}, coloured by the value on the report split. Number: latent in the dictionary of its layer."
+        axes.set_xlabel("decoder layer")
+    note = "Ranked on the select split, coloured by the value on the report split. Number: latent in the dictionary of its layer."
     return finish(figure, sentences(note, missing_note(rows, "effect", ("target", "language", "layer", "latent"))))
+
+
+def _scale_name(method: str) -> str:
+    """What the colours of a method mean, in two lines."""
+    if method.startswith("auroc"):
+        return "AUROC - 1/2\n\u2190 man      woman \u2192"
+    return "\n".join(textwrap.wrap(method.replace("_", " "), 20))
 
 
 def _draw_panel(axes: Axes, rows: list[Row], layers: list[int], top: int, limit: float) -> AxesImage:

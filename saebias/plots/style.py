@@ -84,7 +84,7 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def finish(figure: Figure, note: str, legend: Mapping[str, Artist] | None = None, columns: int = 3) -> Figure:
+def finish(figure: Figure, note: str, legend: Mapping[str, Artist] | None = None, columns: int = 3, mark_scale: float = 1.0) -> Figure:
     """Add what the reader must know under the figure, and above it a legend (names with their artists); both get room of their own."""
     inches = figure.get_figheight()
     lines = textwrap.wrap(note, int(figure.get_figwidth() * 19))
@@ -96,7 +96,7 @@ def finish(figure: Figure, note: str, legend: Mapping[str, Artist] | None = None
     if lines:
         figure.text(0.01, 0.06 / inches, "\n".join(lines), va="bottom", fontsize=7, color=MUTED, linespacing=1.25, gid="footnote")
     if legend:
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, under), "borderaxespad": 0.1, "ncols": columns}
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, under), "borderaxespad": 0.1, "ncols": columns, "markerscale": mark_scale}
         figure.legend(list(legend.values()), list(legend), columnspacing=1.4, handletextpad=0.5, **place).set_in_layout(False)
     return figure
 

@@ -1,10 +1,11 @@
--- Is the effect more than any latents would do: the full-strength arm against the matched random sets, with the permutation p.
+-- Is the effect more than any latents would do: the ablation against the matched random sets, with the permutation p.
 -- params: language=, target=
 with arms as (
-    select arm, target, layer, language, metric, label, value, p
+    select arm, target, layer, language, strength, metric, label, value, p
     from steering_curves
     where arm = 'A3' and split = 'report'
-    qualify strength = max(strength) over (partition by target, layer, language, metric)
+    -- The random sets were drawn at the strength whose arm carries their permutation p.
+    qualify row_number() over (partition by target, layer, language, metric order by p is not null desc, strength desc) = 1
 ),
 sets as (
     select target, layer, language, metric, count(value) as n_sets, median(value) as random_median,
@@ -12,7 +13,7 @@ sets as (
     from steering_random
     group by target, layer, language, metric
 )
-select a.arm, target, layer, language, a.label, a.value as arm_value, s.random_median, s.random_low, s.random_high, a.p, s.n_sets
+select a.arm, a.strength, target, layer, language, a.label, a.value as arm_value, s.random_median, s.random_low, s.random_high, a.p, s.n_sets
 from arms a
 join sets s using (target, layer, language, metric)
 where ($language::varchar is null or language = $language::varchar) and ($target::varchar is null or target = $target::varchar)

@@ -1,9 +1,32 @@
 -- What each behaviour and steering metric is called in a sentence, its unit, and the value that means "nothing".
 create or replace view metric_names as
-select * from (
+select place, metric, label, unit, null_value::double as null_value from (
     values
     (1, 'stereotype_spread', 'stereotype: spread of P(woman) over professions', 'SD of a probability', 0.0),
     (2, 'masculine_default', 'masculine default: 1/2 - mean P(woman)', 'probability', 0.0),
+    (2, 'masculine_default_these_contexts', 'masculine default, these professions alone', 'probability', 0.0),
+    (2, 'neutral_share', 'P(no gender), mean over professions', 'probability', null),
+    (1, 'stereotype_spread_variance', 'stereotype: variance of P(woman) over professions, signed', 'variance', 0.0),
+    (1, 'stereotype_spread_p', 'stereotype: permutation p', 'p', null),
+    (14, 'plant_spearman', 'rank correlation with the planted shares', 'Spearman', 0.0),
+    (14, 'plant_error', 'recovered minus planted share', 'probability', 0.0),
+    (12, 'said_F', 'ambiguous images: woman said', 'share', null),
+    (12, 'said_M', 'ambiguous images: man said', 'share', null),
+    (12, 'said_M_explicit', 'ambiguous images: man said in a word, not by grammar alone', 'share', null),
+    (12, 'said_N', 'ambiguous images: no gender said', 'share', null),
+    (12, 'said_X', 'ambiguous images: both genders said', 'share', null),
+    (12, 'said_0', 'ambiguous images: no person said', 'share', null),
+    (12, 'said_F_of_gendered', 'ambiguous images: woman, of the captions that say a gender', 'share', 0.5),
+    (16, 'amplification_signed_dataset', 'share of women over 1/2, training captions', 'share - 1/2', 0.0),
+    (17, 'amplification_signed_exact', 'share of women over 1/2, exact probabilities', 'share - 1/2', 0.0),
+    (18, 'amplification_signed_sample', 'share of women over 1/2, sampled captions', 'share - 1/2', 0.0),
+    (19, 'amplification_signed_greedy', 'share of women over 1/2, greedy captions', 'share - 1/2', 0.0),
+    (20, 'amplification_signed_step_exact', 'share of women added by the model', 'share - 1/2', 0.0),
+    (21, 'amplification_signed_step_sample', 'share of women added by sampling', 'share - 1/2', 0.0),
+    (22, 'amplification_signed_step_greedy', 'share of women added by greedy decoding', 'share - 1/2', 0.0),
+    (24, 'cooccurrence_content_to_gender', 'words that go with a gender: change of the gender', 'probability', 0.0),
+    (24, 'cooccurrence_gender_to_content', 'words that go with a gender: change of the words', 'probability', 0.0),
+    (30, 'ambiguous_neutral', 'ambiguous images: P(no gender)', 'probability', null),
     (3, 'outcome_correct', 'clear images: gender said as shown', 'share', null),
     (4, 'outcome_wrong', 'clear images: other gender said', 'share', 0.0),
     (5, 'outcome_neutral', 'clear images: no gender said', 'share', null),

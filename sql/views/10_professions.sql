@@ -7,16 +7,18 @@ with words as (
     where c.context <> '*'
     group by c.run_id, c.context, c.language, c.gender
 ),
--- A continuation may go on after the name ("with", "stands"): the last word of a gender's forms when it is the same for all professions.
+-- A continuation may go on after the name ("with", "stands"): a last word that at least half of a gender's forms end in belongs to no profession.
 tails as (
-    select language, gender, count(distinct w[-1]) = 1 and count(*) > 1 and min(len(w)) > 1 as shared
+    select language, gender, w[-1] as tail
     from words
-    group by language, gender
+    where len(w) > 1
+    group by language, gender, w[-1]
+    having count(*) > 1 and 2 * count(*) >= (select count(*) from words every where every.language = words.language and every.gender = words.gender)
 ),
 forms as (
-    select words.context, words.language, words.gender, array_to_string(case when tails.shared then w[:-2] else w end, ' ') as form
+    select words.context, words.language, words.gender, array_to_string(case when tails.tail is null or len(w) = 1 then w else w[:-2] end, ' ') as form
     from words
-    join tails using (language, gender)
+    left join tails on tails.language = words.language and tails.gender = words.gender and tails.tail = w[-1]
 )
 select
     replace(context, '_', ' ') as profession,

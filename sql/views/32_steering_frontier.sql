@@ -1,4 +1,4 @@
--- Both axes of each arm and strength in one row: what is left of the stereotype and the default, and what it costs on clear images.
+-- Both axes of each arm and strength in one row: what is left of the stereotype and the default, and the harm on clear images (without the search for a layer).
 create or replace view steering_frontier as
 select
     model, arm, arm_name, target, layer, language, split, strength,
@@ -16,6 +16,6 @@ select
     max(value) filter (where metric = 'cross_entropy_rise') as cross_entropy_rise,
     max(n_images) as n_images
 from steering_curves
-where arm <> 'A6'
+where arm <> 'A6' and coalesce(note, '') not like 'choice of layer%'
 group by model, arm, arm_name, target, layer, language, split, strength;
 comment on view steering_frontier is 'Stereotype left against harm, per arm and strength.';

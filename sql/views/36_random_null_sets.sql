@@ -1,12 +1,13 @@
--- Each matched random set beside the value of the full-strength ablation that it is the null of; also the data of the figure.
+-- Each matched random set beside the value of the ablation that it is the null of; also the data of the figure.
 create or replace view random_null_sets as
 with arms as (
-    select arm, target, layer, language, metric, value, p
+    select arm, target, layer, language, strength, metric, value, p
     from steering_curves
     where arm = 'A3' and split = 'report'
-    qualify strength = max(strength) over (partition by target, layer, language, metric)
+    -- The random sets were drawn at the strength whose arm carries their permutation p.
+    qualify row_number() over (partition by target, layer, language, metric order by p is not null desc, strength desc) = 1
 )
-select x.model, x.target, x.layer, x.language, x.metric, n.label, x.set_no, x.value, a.arm, a.value as arm_value, a.p
+select x.model, x.target, x.layer, x.language, x.metric, n.label, x.set_no, x.value, a.arm, a.strength, a.value as arm_value, a.p
 from steering_random x
 left join arms a on a.target = x.target and a.layer = x.layer and a.language = x.language and a.metric = x.metric
 left join metric_names n on n.metric = x.metric;

@@ -118,6 +118,9 @@ def test_the_planted_shares_come_back_within_the_planted_error(planted: duckdb.D
 def test_arabic_names_lose_the_word_that_follows_them_and_nothing_else(damaged: duckdb.DuckDBPyConnection, verbs: dict[str, str] | None) -> None:
     for gender, verb in (verbs or {}).items():
         damaged.execute("update continuations set text = replace(text, ' مع', ' ' || ?) where language = 'ar' and gender = ?", [verb, gender])
+    if verbs:
+        # Where a name alone already says the gender its continuation may stop there.
+        damaged.execute("update continuations set text = replace(replace(text, ' تقف', ''), ' يقف', '') where language = 'ar' and context = 'astronaut'")
     names = {row[0]: row[1:] for row in damaged.execute("select profession, woman_ar, man_ar, neutral_ar from professions").fetchall()}
     assert names == {p[0]: p[1:4] for p in PROFESSIONS}
 

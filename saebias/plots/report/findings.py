@@ -10,6 +10,8 @@ from saebias.plots.style import language_name
 from saebias.plots.tables import Row, number
 
 SHOWN, ABSENT, UNKNOWN = "shown", "absent", "unknown"
+# What makes one intervention at one dose.
+ARM_KEY = ("arm", "arm_name", "target", "layer", "strength")
 # Arms that change nothing on purpose or are controls: never recommended.
 CONTROL_ARMS = ("A0", "A1", "A2", "A6", "A7", "A13")
 
@@ -60,7 +62,53 @@ def where_is_it(data: ReportData) -> list[Finding]:
 
 def can_it_be_removed(data: ReportData) -> list[Finding]:
     """What the best intervention within the harm budget leaves, per language; chosen on the select split, told on the report split."""
-    return [_removal(data.steering, code, data.harm_budget) for code in data.languages]
+    return [_removal(data, code) for code in data.languages]
+
+
+def verdicts(data: ReportData) -> dict[str, str]:
+    """The three answers in one line each, from the same findings."""
+    removed = {code: _removal(data, code) for code in data.languages}
+    read = [layer for code in data.languages if (layer := _first_layer(data.layers, code)) is not None]
+    located = f"Readable from layer {min(read)} on, at the decision token." if read else "No layer is shown to carry it."
+    if not any(row["panel"] == "probe" for row in data.layers):
+        located = "Not measured."
+    short = {code: _short(finding) for code, finding in removed.items()}
+    return {"biased": _in_short(data), "located": located, "removable": _by_language(short)}
+
+
+def _in_short(data: ReportData) -> str:
+    """Which kinds of bias are shown, and in which languages: one line, so that no kind hides another."""
+    kinds = (("stereotype", _stereotype), ("default gender", _default), ("misgendering gap", _misgendering))
+    told = []
+    for name, find in kinds:
+        verdict = {code: find(data.summary, code).verdict for code in data.languages}
+        shown = [language_name(code) for code, each in verdict.items() if each == SHOWN]
+        if shown:
+            told.append(f"{name} in {' and '.join(shown)}")
+        else:
+            told.append(f"{name} not measured" if UNKNOWN in verdict.values() else f"no {name} shown")
+    line = "; ".join(told)
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _by_language(words: dict[str, str]) -> str:
+    """`Yes, in English and Arabic.` where all languages agree, `English: yes; Arabic: not measured.` where not."""
+    if len(set(words.values())) == 1:
+        said = next(iter(words.values()))
+        return f"{said[0].upper()}{said[1:]}, in {' and '.join(language_name(code) for code in words)}."
+    return "; ".join(f"{language_name(code)}: {said}" for code, said in words.items()) + "."
+
+
+def _short(finding: Finding) -> str:
+    """The part of a removal finding before its first full stop, without the language."""
+    text = finding.text.split(": ", 1)[1].split(". ", 1)[0].rstrip(".")
+    return "not measured" if finding.verdict == UNKNOWN else text.split(";", 1)[0]
+
+
+def _first_layer(layers: Sequence[Row], language: str) -> int | None:
+    """The first layer whose probe beats its control, or None."""
+    clear = _beating_control(layers, language)
+    return int(clear[0]["layer"]) if clear else None
 
 
 def _find(rows: Iterable[Row], **wanted: object) -> Row | None:
@@ -82,8 +130,14 @@ def _stereotype(summary: Sequence[Row], language: str) -> Finding:
     if shown is None:
         return Finding(f"{name}: {said}; without an interval nothing is concluded.", UNKNOWN)
     if not shown:
-        return Finding(f"{name}: no stereotype shown. {said}; the interval covers zero.", ABSENT)
-    return Finding(f"{name}: stereotyped. {said}.", SHOWN)
+        return Finding(f"{name}: no stereotype shown. {said}; the interval covers zero{_verdict_of(row)}.", ABSENT)
+    return Finding(f"{name}: stereotyped. {said}{_verdict_of(row)}.", SHOWN)
+
+
+def _verdict_of(row: Row) -> str:
+    """What the equivalence test in the note says about size: an effect can be certain and too small to matter, or uncertain and large."""
+    note = str(row.get("note") or "").split(";")[0]
+    return f"; {note}" if note.startswith(("present", "negligible", "undecided")) else ""
 
 
 def _default(summary: Sequence[Row], language: str) -> Finding:
@@ -94,10 +148,9 @@ def _default(summary: Sequence[Row], language: str) -> Finding:
     said = f"1/2 \u2212 mean P(woman) is {with_interval(row)}"
     shown = leaves_out(row, 0.0)
     if not shown:
-        return Finding(
-            f"{name}: no default gender shown. {said}" + ("; the interval covers zero." if shown is False else "."), UNKNOWN if shown is None else ABSENT
-        )
-    return Finding(f"{name}: {'masculine' if value > 0 else 'feminine'} default. {said}.", SHOWN)
+        ending, found = ("; without an interval nothing is concluded", UNKNOWN) if shown is None else ("; the interval covers zero", ABSENT)
+        return Finding(f"{name}: no default gender shown. {said}{ending}{_verdict_of(row)}.", found)
+    return Finding(f"{name}: {'masculine' if value > 0 else 'feminine'} default. {said}{_verdict_of(row)}.", SHOWN)
 
 
 def _default_difference(summary: Sequence[Row]) -> list[Finding]:
@@ -139,21 +192,29 @@ def _amplification(rows: Sequence[Row], language: str) -> list[Finding]:
 
 def _probe(layers: Sequence[Row], language: str) -> Finding:
     name = language_name(language)
-    probe = [row for row in layers if row["panel"] == "probe" and row["language"] == language and number(row, "value") is not None]
-    controls = {row["layer"]: number(row, "value") for row in probe if row["series"] == "control"}
-    read = sorted((row for row in probe if row["series"] == "probe"), key=lambda row: row["layer"])
-    if not read:
+    if not any(row["panel"] == "probe" and row["language"] == language and number(row, "value") is not None for row in layers):
         return _not_measured("gender by layer", language, None)
-    # Above its control, and above chance: a control under 1/2 must not make a probe at chance look informed.
-    bars = {row["layer"]: max(0.5, bar) for row in read if (bar := controls.get(row["layer"])) is not None}
-    clear = [row for row in read if row["layer"] in bars and (low := number(row, "low")) is not None and low > bars[row["layer"]]]
+    clear = _beating_control(layers, language)
     if not clear:
         return Finding(f"{name}: no layer is shown to carry gender at the decision token; no probe beats its control task.", ABSENT)
     best = max(clear, key=lambda row: row["value"])
-    control = controls[best["layer"]]
-    assert control is not None
+    control = _controls(layers, language)[best["layer"]]
     text = f"{name}: at the decision token a linear probe first beats its control in layer {clear[0]['layer']} and reads gender best in layer {best['layer']}"
     return Finding(f"{text}, with balanced accuracy {with_interval(best)}; control task {figures_of(control)}.", SHOWN)
+
+
+def _controls(layers: Sequence[Row], language: str) -> dict[int, float]:
+    """Control accuracy by layer."""
+    rows = (row for row in layers if row["panel"] == "probe" and row["series"] == "control" and row["language"] == language)
+    return {row["layer"]: value for row in rows if (value := number(row, "value")) is not None}
+
+
+def _beating_control(layers: Sequence[Row], language: str) -> list[Row]:
+    """The probe rows, by layer, whose whole interval is above their control and above chance (a control under 1/2 proves nothing)."""
+    controls = _controls(layers, language)
+    probe = (row for row in layers if row["panel"] == "probe" and row["series"] == "probe" and row["language"] == language)
+    known = sorted((row for row in probe if row["layer"] in controls and number(row, "value") is not None), key=lambda row: row["layer"])
+    return [row for row in known if (low := number(row, "low")) is not None and low > max(0.5, controls[row["layer"]])]
 
 
 def _lens(layers: Sequence[Row], language: str) -> Finding:
@@ -172,8 +233,8 @@ def _lens(layers: Sequence[Row], language: str) -> Finding:
     return Finding(f"{name}: from layer {lasting[0]} on the logit lens says woman for images of women and man for images of men.", SHOWN)
 
 
-def _removal(steering: Sequence[Row], language: str, budget: float) -> Finding:
-    name = language_name(language)
+def _removal(data: ReportData, language: str) -> Finding:
+    name, steering = language_name(language), data.steering
     told = [row for row in steering if row["language"] == language and row["split"] == "report" and number(row, "spread_left") is not None]
     base = _find(told, arm="A0")
     if base is None:
@@ -181,10 +242,10 @@ def _removal(steering: Sequence[Row], language: str, budget: float) -> Finding:
     before = with_interval(base, "spread_left", "spread_low", "spread_high")
     if not leaves_out(base, 0.0, "spread_low", "spread_high"):
         return Finding(f"{name}: nothing to remove; no stereotype is shown without an intervention, {before}.", ABSENT)
-    chosen, how = _best_arm(steering, told, language, budget)
+    chosen, how = _best_arm(data, told, language)
     if chosen is None:
         return Finding(f"{name}: {how}.", ABSENT)
-    arm = f"{chosen['arm']} {chosen['arm_name']}, latents chosen for {chosen['target']}, layer {chosen['layer']}, strength {chosen['strength']:g}"
+    arm = f"{chosen['arm']} {chosen['arm_name']}, aimed at {chosen['target']}, layer {chosen['layer']}, strength {chosen['strength']:g}"
     after, price = with_interval(chosen, "spread_left", "spread_low", "spread_high"), _price(chosen)
     told_all = f"{arm} ({how}) leaves a spread of {after} where the untouched model has {before}{price}."
     p = number(chosen, "spread_p")
@@ -195,22 +256,29 @@ def _removal(steering: Sequence[Row], language: str, budget: float) -> Finding:
     return Finding(f"{name}: {rest}. {told_all}", SHOWN)
 
 
-def _best_arm(steering: Sequence[Row], told: Sequence[Row], language: str, budget: float) -> tuple[Row | None, str]:
-    """The report row of the arm that leaves least on the select split within the budget, and how it was chosen or why there is none."""
-    key = ("arm", "target", "layer", "strength")
-    tried = [row for row in steering if row["language"] == language and row["split"] == "select" and row["arm"] not in CONTROL_ARMS]
+def _best_arm(data: ReportData, told: Sequence[Row], language: str) -> tuple[Row | None, str]:
+    """The report row of the arm that leaves least on the select split within the budgets, and how it was chosen or why there is none."""
+    reported = {tuple(row[column] for column in ARM_KEY): row for row in told}
+    tried = [row for row in data.steering if row["language"] == language and row["split"] == "select" and row["arm"] not in CONTROL_ARMS]
     if not tried:
         full = [row for row in told if row["arm"] == "A3"]
         if not full:
             return None, "no intervention was tried"
-        strongest = max(full, key=lambda row: (row["strength"], row["target"] == "stereotype"))
+        strongest = max(full, key=lambda row: (row["strength"], str(row["target"]).startswith("stereotype")))
         return strongest, "full strength, fixed beforehand: there is no select split to choose on"
-    fit = [row for row in tried if (harm := number(row, "clear_harm")) is not None and harm <= budget and number(row, "spread_left") is not None]
-    fit.sort(key=lambda row: row["spread_left"])
+    fit = [row for row in tried if _within_budgets(row, data) and tuple(row[column] for column in ARM_KEY) in reported]
     if not fit:
-        return None, f"every intervention did more harm on clear images than the budget of {figures_of(budget)} allows"
-    row = _find(told, **{column: fit[0][column] for column in key})
-    return (row, "chosen on the select split within the harm budget") if row else (None, "the chosen intervention was not measured on the report split")
+        return None, "no intervention kept within the budgets for harm on clear images and caption quality"
+    best = min(fit, key=lambda row: row["spread_left"])
+    return reported[tuple(best[column] for column in ARM_KEY)], "chosen on the select split within the harm budget"
+
+
+def _within_budgets(row: Row, data: ReportData) -> bool:
+    """Whether a select row is known and does no more harm than the budgets allow."""
+    harm, rise, left = number(row, "clear_harm"), number(row, "cross_entropy_rise"), number(row, "spread_left")
+    if harm is None or left is None:
+        return False
+    return harm <= data.harm_budget and (data.cross_entropy_budget is None or rise is None or rise <= data.cross_entropy_budget)
 
 
 def _price(row: Row) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -14,7 +16,7 @@ from saebias.errors import InputError
 from saebias.plots.directions import plotly_bundle
 from saebias.plots.report.data import ReportData, Scene, SceneCaption
 from saebias.plots.report.definitions import DEFINITIONS
-from saebias.plots.report.findings import can_it_be_removed, is_it_biased, where_is_it
+from saebias.plots.report.findings import can_it_be_removed, is_it_biased, verdicts, where_is_it
 from saebias.plots.report.pictures import data_uri, image_uri, inline_svg
 from saebias.plots.style import LANGUAGES, language_name
 from saebias.plots.tables import Row, number
@@ -37,6 +39,9 @@ def render_report(data: ReportData) -> str:
         biased=is_it_biased(data),
         located=where_is_it(data),
         removable=can_it_be_removed(data),
+        verdicts=verdicts(data),
+        summary=side_by_side(data.summary),
+        summary_languages=[code for code in (*LANGUAGES, "ar-en") if any(row["language"] == code for row in data.summary)],
         planted=[row for row in data.professions if row["planted_en"] is not None or row["planted_ar"] is not None],
         plant_fit=[row for row in data.summary if row["metric"] in ("plant_rmse", "plant_slope")],
         reported=sorted((row for row in data.steering if row["split"] == "report"), key=_arm_order),
@@ -51,20 +56,60 @@ def render_report(data: ReportData) -> str:
 def _environment() -> Environment:
     """Templates of this folder: what is not known is an error, all text is escaped."""
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {
-        "inline_svg": lambda svg, name, title: Markup(inline_svg(svg, name, title)),
-        "csv_uri": lambda text: data_uri(text.encode("utf-8"), "text/csv;charset=utf-8"),
+    helpers: dict[str, Any] = {
+        "inline_svg": safe_svg,
+        "csv_uri": csv_uri,
         "image_uri": image_uri,
-        "script_json": lambda text: Markup(text.replace("<", "\\u003c")),
+        "script_json": script_json,
         "decimal": decimal,
-        "place": lambda share: round(5 + 140 * min(1.0, max(0.0, share)), 1),
+        "place": place_of_share,
         "language_name": language_name,
-        "direction": lambda code: "rtl" if code in RIGHT_TO_LEFT else "ltr",
+        "direction": direction,
         "by_language": by_language,
         "changed_words": changed_words,
         "covered": covered,
     }
+    environment.globals.update(helpers)
     return environment
+
+
+def csv_uri(text: str) -> str:
+    """CSV text as a data address."""
+    return data_uri(text.encode("utf-8"), "text/csv;charset=utf-8")
+
+
+def script_json(text: str) -> Markup:
+    """JSON that may stand inside a script element: no text in it can close the element."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def safe_svg(svg: str, name: str, title: str) -> Markup:
+    """A figure for the page; drawn by this program, so it is not escaped."""
+    return Markup(inline_svg(svg, name, title))
+
+
+def place_of_share(share: float) -> float:
+    """Where a share lies on the 150 units of the small bars."""
+    return round(5 + 140 * min(1.0, max(0.0, share)), 1)
+
+
+def direction(code: str) -> str:
+    """The writing direction of a language."""
+    return "rtl" if code in RIGHT_TO_LEFT else "ltr"
+
+
+def side_by_side(summary: Sequence[Row]) -> list[dict[str, object]]:
+    """The summary with the languages in one line per number and gender shown."""
+    lines: dict[tuple, dict[str, Row]] = {}
+    for row in sorted(summary, key=lambda row: row["place"]):
+        lines.setdefault((row["metric"], row["image_shows"]), {})[row["language"]] = row
+    told = []
+    for (metric, shown), rows in lines.items():
+        first = next(iter(rows.values()))
+        images = sorted({row["n_images"] for row in rows.values()})
+        line = {"label": first["label"] or metric.replace("_", " "), "image_shows": shown, "rows": rows, "unit": first["unit"] or ""}
+        told.append(line | {"images": " / ".join(f"{number:,}" for number in images)})
+    return told
 
 
 def decimal(value: float, digits: int = 3) -> str:

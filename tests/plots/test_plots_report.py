@@ -1,0 +1,219 @@
+"""Laws of the report: worded from the intervals, both scripts in their direction, nothing fetched, nothing unescaped."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pyarrow as pa
+import pytest
+from planted_report import planted_report, png, scene, with_summary
+
+from saebias.errors import InputError
+from saebias.plots.report.data import ReportData, SceneCaption
+from saebias.plots.report.findings import ABSENT, SHOWN, UNKNOWN, can_it_be_removed, is_it_biased, verdicts, where_is_it
+from saebias.plots.report.pictures import image_uri, inline_svg, thumbnail
+from saebias.plots.report.render import render_report
+
+Ask = Callable[[str], pa.Table]
+FIGURES = ("profession_skew", "layer_emergence")
+
+
+class Page(HTMLParser):
+    """What a page asks for, which ids it has, and what its Arabic elements say."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self.arabic: list[tuple[dict[str, str | None], str]] = []
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [found["id"]] if found.get("id") else []
+        self.asked += [(tag, name, value) for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action") and value]
+        if tag not in ("meta", "img", "br", "link", "line", "circle"):
+            self.open.append((tag, found))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if re.search("[\u0600-\u06ff]", data) and self.open and self.open[-1][0] not in ("script", "style"):
+            self.arabic.append(({name: value for _, attrs in self.open for name, value in attrs.items()}, data))
+
+
+@pytest.fixture(scope="module")
+def data(skewed: Ask) -> ReportData:
+    return planted_report(skewed, FIGURES)
+
+
+@pytest.fixture(scope="module")
+def html(data: ReportData) -> str:
+    return render_report(data)
+
+
+def test_the_report_fetches_nothing(html: str) -> None:
+    page = Page(html)
+    fetched = [(tag, value) for tag, _, value in page.asked if tag != "a" and not value.startswith(("data:", "#"))]
+    assert fetched == []
+    assert not re.search(r"@import|url\((?!#|data:)", html[: html.index("<body>")])
+    assert "default-src 'none'" in html
+
+
+def test_links_that_leave_the_file_are_licences_only(html: str) -> None:
+    outside = {value for tag, _, value in Page(html).asked if tag == "a" and value.startswith("http")}
+    assert all("license" in value for value in outside)
+
+
+def test_every_arabic_text_stands_in_a_right_to_left_element(html: str) -> None:
+    page = Page(html)
+    captions = [(attrs, text) for attrs, text in page.arabic if "غيتار" in text]
+    assert captions and all(attrs.get("dir") == "rtl" and attrs.get("lang") == "ar" for attrs, _ in captions)
+    names = [attrs for attrs, text in page.arabic if "معلمة / معلم" in text]
+    assert names and all(attrs.get("dir") == "rtl" for attrs in names)
+
+
+def test_words_that_an_intervention_changed_are_marked_and_no_others(html: str) -> None:
+    assert "<mark>طباخة تقف</mark> بجانب غيتار" in html
+    assert html.count("<mark>") == 1
+
+
+def test_ids_are_unique_and_every_reference_inside_a_figure_has_its_target(html: str) -> None:
+    page = Page(html)
+    inside = {value[1:] for tag, _, value in page.asked if value.startswith("#")}
+    assert inside <= set(page.ids)
+    anchors = [name for name in page.ids if "-" not in name]
+    assert len(anchors) == len(set(anchors))
+
+
+def test_text_from_data_is_escaped(html: str) -> None:
+    assert "an alarm &lt;b&gt;in markup&lt;/b&gt;" in html
+
+
+def test_the_plotting_program_is_inside_once_and_whole(html: str, data: ReportData) -> None:
+    packed = re.findall(r'id="plotly-packed">([^<]*)<', html)
+    assert len(packed) == 1
+    assert b"Plotly" in gzip.decompress(base64.b64decode(packed[0]))
+    assert "plotly-packed" not in render_report(replace(data, interactive=()))
+
+
+def test_the_csv_behind_each_figure_can_be_taken_out_again(html: str, data: ReportData) -> None:
+    links = dict(re.findall(r'download="([a-z_]+)\.csv" href="data:text/csv;charset=utf-8;base64,([^"]*)"', html))
+    assert {figure.name: figure.csv for figure in data.figures} == {name: base64.b64decode(text).decode("utf-8") for name, text in links.items()}
+
+
+def test_interactive_data_are_the_json_they_were(html: str, data: ReportData) -> None:
+    (found,) = re.findall(r'<script type="application/json" id="turn-json">(.*?)</script>', html, flags=re.DOTALL)
+    assert json.loads(found) == json.loads(data.interactive[0].json)
+
+
+def test_the_report_stays_small(html: str) -> None:
+    assert len(html.encode("utf-8")) < 8e6
+
+
+def test_pictures_that_need_attribution_carry_it_and_others_do_not(html: str, data: ReportData) -> None:
+    assert all(word in html for word in ("Twemoji", "OpenMoji", "CC BY 4.0", "CC BY-SA 4.0", "Unicode-3.0"))
+    assert "Twemoji" not in render_report(replace(data, emoji_corpus=False, figures=(), interactive=()))
+
+
+def test_a_planted_skew_is_told_with_its_interval(data: ReportData) -> None:
+    first = is_it_biased(data)[0]
+    assert first.verdict == SHOWN
+    assert re.fullmatch(r"English: stereotyped\. .* standard deviation of 0\.\d{3} \(95 % interval 0\.\d{3} to 0\.\d{3}\)\.", first.text)
+    assert verdicts(data)["biased"].startswith("Stereotype in English and Arabic; default gender in English and Arabic")
+
+
+def test_a_null_catalogue_shows_no_stereotype_and_nothing_to_remove(null: Ask) -> None:
+    found = planted_report(null)
+    biased = is_it_biased(found)
+    assert [finding.verdict for finding in biased[:5]] == [ABSENT] * 5
+    assert "no stereotype shown" in biased[0].text and "covers zero" in biased[0].text
+    assert verdicts(found)["biased"].startswith("No stereotype shown; no default gender shown")
+    assert all(finding.text.split(": ")[1].startswith("nothing to remove") for finding in can_it_be_removed(found))
+    assert "no stereotype shown" in render_report(found)
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.001, 0.2, SHOWN), (0.0, 0.2, ABSENT), (-0.1, 0.2, ABSENT), (None, None, UNKNOWN)])
+def test_the_wording_follows_the_interval_and_not_the_value(data: ReportData, low: float | None, high: float | None, verdict: str) -> None:
+    assert is_it_biased(with_summary(data, "stereotype_spread", "en", value=0.1, low=low, high=high))[0].verdict == verdict
+
+
+def test_a_missing_number_is_said_with_its_reason_and_never_a_zero(data: ReportData) -> None:
+    changed = with_summary(data, "stereotype_spread", "ar", value=None, low=None, high=None, note="one context only")
+    finding = is_it_biased(changed)[1]
+    assert finding.verdict == UNKNOWN and "was not measured: one context only" in finding.text
+    assert "one context only" in render_report(changed)
+
+
+def test_the_size_verdict_of_the_analysis_is_told(data: ReportData) -> None:
+    changed = with_summary(data, "stereotype_spread", "en", note="negligible (smallest that matters: 0.05); 3 images left out")
+    assert is_it_biased(changed)[0].text.endswith("; negligible (smallest that matters: 0.05).")
+
+
+def test_a_probe_that_does_not_beat_its_control_carries_nothing(data: ReportData) -> None:
+    at_chance = tuple(row | {"value": 0.53, "low": 0.48, "high": 0.58} if row["series"] == "probe" else row for row in data.layers)
+    findings = where_is_it(replace(data, layers=at_chance))
+    assert findings[0].verdict == ABSENT and "no layer is shown to carry gender" in findings[0].text
+
+
+def test_the_intervention_is_chosen_on_select_and_told_on_report(data: ReportData) -> None:
+    # On the report split another arm looks better; choosing it there would be choosing on the reported images.
+    tempting = tuple(
+        row | {"spread_left": 0.0, "spread_low": -0.01, "spread_high": 0.01} if row["split"] == "report" and row["arm"] == "A8" else row
+        for row in data.steering
+    )
+    assert "A3 ablate latents" in can_it_be_removed(replace(data, steering=tempting))[0].text
+
+
+def test_an_intervention_beyond_the_harm_budget_is_not_recommended(data: ReportData) -> None:
+    findings = can_it_be_removed(replace(data, harm_budget=-1.0))
+    assert all(finding.verdict == ABSENT and "no intervention kept within the budgets" in finding.text for finding in findings)
+
+
+def test_an_effect_that_random_latents_have_too_is_no_removal(data: ReportData) -> None:
+    like_random = tuple(row | {"spread_p": 0.4} for row in data.steering)
+    assert all("not shown to be removable" in finding.text for finding in can_it_be_removed(replace(data, steering=like_random)))
+
+
+def test_what_was_left_out_and_stale_runs_are_told(html: str, data: ReportData) -> None:
+    assert "the caption is not in Arabic script" in html
+    stale = ({"stage": "steer", "made_from_stage": "train", "made_from": "train-1", "shown_run": "train-2"},)
+    assert "made from another train run (train-1)" in render_report(replace(data, stale=stale))
+
+
+def test_an_empty_report_is_refused() -> None:
+    empty = ReportData("t", "m", ("en",), "f", "c", {}, False, (), (), (), (), (), (), (), (), (), 0.02)
+    with pytest.raises(InputError, match="no number and no figure"):
+        render_report(empty)
+
+
+def test_a_caption_in_an_unknown_role_and_a_picture_in_an_unknown_format_are_refused(data: ReportData) -> None:
+    wrong = replace(scene(), captions=(SceneCaption("en", "guess", "a cook"),))
+    with pytest.raises(InputError, match="role 'guess'"):
+        render_report(replace(data, scenes=(wrong,)))
+    with pytest.raises(InputError, match="neither PNG nor JPEG"):
+        image_uri(b"GIF89a", "s1")
+
+
+def test_a_thumbnail_is_a_small_png_and_a_broken_picture_is_named(tmp_path) -> None:
+    (tmp_path / "good.png").write_bytes(png())
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert image_uri(thumbnail(tmp_path / "good.png"), "s1").startswith("data:image/png")
+    with pytest.raises(InputError, match=r"bad\.png"):
+        thumbnail(tmp_path / "bad.png")
+
+
+def test_a_figure_inside_the_page_takes_its_colours_from_the_page(data: ReportData) -> None:
+    inside = inline_svg(data.figures[0].svg, "f", 'a "title"')
+    assert "var(--ink)" in inside and "#1b2430" not in inside
+    assert 'aria-label="a &quot;title&quot;"' in inside
+    assert "<metadata" not in inside and "<!DOCTYPE" not in inside

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from saebias.corpus.arabic import PRONOUNS, VERB_PREFIXES, normal, plain_alef, stems
+from saebias.corpus.arabic_nouns import Noun, guessed_noun, inflected
 from saebias.corpus.arabic_verbs import Verb, imperfect, verb_tables
 from saebias.corpus.label_lexicon import Entry, extra_entries, lexicon, words_of
 
 _KEEP_FORMS = 300_000
-PERSON_KINDS = frozenset(("person", "kin", "role", "role_plural", "state", "neutral", "name"))
-THING_KINDS = frozenset(("thing_m", "thing_f", "thing_plural", "institution", "animal", "animal_plural"))
-
-
-class Noun(NamedTuple):
-    """One inflected noun or adjective."""
-
-    kind: str
-    gender: str
-    number: str
-    explicit: bool
-    ambiguous: bool
-    lemma: str
 
 
 class Word(NamedTuple):
@@ -43,69 +30,6 @@ class Word(NamedTuple):
     """Stem that carries the attached pronoun."""
     function: str
     """Kind of function word, or ""."""
-
-
-def _noun(entry: Entry, gender: str, number: str) -> Noun:
-    ambiguous = "ambiguous" in entry.note
-    if entry.kind in ("role", "state", "adjective") and gender == "F":
-        ambiguous = "feminine form also" in entry.note
-    elif entry.kind in ("role", "state", "adjective") and gender == "M":
-        ambiguous = "masculine also" in entry.note or number == "p"
-    elif entry.kind == "role_plural":
-        ambiguous = True
-    explicit = gender == "F" or (gender == "M" and entry.kind in ("person", "kin"))
-    return Noun(entry.kind, gender, number, explicit, ambiguous, entry.word)
-
-
-def _inflected(entry: Entry) -> Iterator[tuple[str, Noun]]:
-    """Every written form of a lexicon entry with what it says."""
-    word = normal(entry.word)
-    base = _noun(entry, entry.gender, entry.number)
-    yield word, base
-    if (
-        entry.number == "s"
-        and entry.kind in ("person", "kin", "role", "state", "adjective", "thing_m", "animal", "neutral")
-        and not word.endswith(("ة", "ا", "اء"))
-    ):
-        yield word + "ا", base
-    if entry.number == "s" and entry.kind in ("animal", "neutral") and not word.endswith("ة"):
-        yield word + "ان", base._replace(number="d")
-        yield word + "ين", base._replace(number="d")
-    if entry.number == "p" and word.endswith(("ون", "ين")):
-        yield word[:-1], base
-    if entry.kind in ("role", "state", "adjective"):
-        yield from _role_forms(entry, word)
-
-
-def _role_forms(entry: Entry, word: str) -> Iterator[tuple[str, Noun]]:
-    if entry.number != "s":
-        return
-    if entry.gender == "F":
-        if word.endswith("ة"):
-            yield from _feminine_forms(entry, word[:-1])
-        return
-    if word.endswith(("ة", "ا")):
-        return
-    if "no feminine" not in entry.note:
-        yield from _feminine_forms(entry, word)
-    plural = _noun(entry, "M", "p")
-    stem = word[:-1] if word.endswith("ي") and not entry.word.endswith(("يّ",)) and len(word) <= 5 and "ا" in word[1:3] else word
-    for ending in ("ون", "ين", "وا"):
-        if ending != "وا":
-            yield stem + ending, plural
-    dual = _noun(entry, "M", "d")
-    yield word + "ان", dual
-    if stem != word:
-        # قاض for قاضي where the word is indefinite.
-        yield stem, _noun(entry, "M", "s")._replace(ambiguous=True)
-
-
-def _feminine_forms(entry: Entry, stem: str) -> Iterator[tuple[str, Noun]]:
-    single, plural, dual = _noun(entry, "F", "s"), _noun(entry, "F", "p"), _noun(entry, "F", "d")
-    yield stem + "ة", single
-    yield stem + "ات", plural
-    for ending in ("تان", "تين", "تا", "تي"):
-        yield stem + ending, dual
 
 
 class ArabicForms:
@@ -128,7 +52,7 @@ class ArabicForms:
         elif entry.kind in ("preposition", "clause", "verb_particle", "adverb", "you"):
             self.functions.setdefault(normal(entry.word), entry.kind)
         elif entry.kind != "human_host":
-            for form, noun in _inflected(entry):
+            for form, noun in inflected(entry):
                 self._put(form, noun, entry)
 
     def _put(self, form: str, noun: Noun, entry: Entry) -> None:
@@ -242,7 +166,7 @@ class ArabicForms:
         """A word of no lexicon: its ending tells the gender it agrees in, its clitics who is meant."""
         for prefix, preposition in _ARTICLES:
             if text.startswith(prefix) and len(text) - len(prefix) >= 3:
-                return blank._replace(noun=_guessed_noun(text[len(prefix) :]), article=True, preposition=preposition, conjunction=prefix[0] in "وف")
+                return blank._replace(noun=guessed_noun(text[len(prefix) :]), article=True, preposition=preposition, conjunction=prefix[0] in "وف")
         hosted = self._unknown_host(text, blank)
         if hosted is not None:
             return hosted
@@ -257,7 +181,7 @@ class ArabicForms:
                 rest, conjunction = rest[1:], True
             if rest[0] in "بلك" and len(rest) > 4:
                 rest, preposition = rest[1:], True
-        return blank._replace(noun=_guessed_noun(rest), conjunction=conjunction, preposition=preposition)
+        return blank._replace(noun=guessed_noun(rest), conjunction=conjunction, preposition=preposition)
 
     def _unknown_host(self, text: str, blank: Word) -> Word | None:
         """A noun of no lexicon with an attached pronoun."""
@@ -272,9 +196,9 @@ class ArabicForms:
                 whole = core[:-1] + "ة" if core.endswith("ت") else core
                 host = whole if whole in self.hosts else core
                 if host in self.hosts:
-                    return blank._replace(noun=_guessed_noun(host), pronoun=person, host=host, preposition=letters[-1:] in ("ب", "ل", "ك"))
+                    return blank._replace(noun=guessed_noun(host), pronoun=person, host=host, preposition=letters[-1:] in ("ب", "ل", "ك"))
             if pronoun != "ه" or len(stem) >= 4 or stem.endswith("ت"):
-                return blank._replace(noun=_guessed_noun(stem[:-1] + "ة" if stem.endswith("ت") else stem), pronoun=person, host=stem)
+                return blank._replace(noun=guessed_noun(stem[:-1] + "ة" if stem.endswith("ت") else stem), pronoun=person, host=stem)
         return None
 
 
@@ -303,12 +227,3 @@ def _plausible(stem: str, noun: Noun, conjunction: bool, preposition: bool, arti
     if len(stem) <= 3 and (preposition and not article) and noun.kind not in ("person", "kin", "thing_m", "thing_f"):
         return False
     return not (len(stem) <= 2 and (preposition or pronoun))
-
-
-def _guessed_noun(stem: str) -> Noun:
-    gender, number = "-", "-"
-    if stem.endswith("ة") or (stem.endswith(("اء", "يا")) and len(stem) > 3):
-        gender, number = "F", "s"
-    elif stem.endswith("ات"):
-        gender, number = "F", "p"
-    return Noun("guess", gender, number, False, False, stem)

@@ -8,7 +8,8 @@ from itertools import islice
 from re import Match
 from typing import NamedTuple
 
-from saebias.corpus.arabic_forms import PERSON_KINDS, THING_KINDS, Noun, Word
+from saebias.corpus.arabic_forms import Word
+from saebias.corpus.arabic_nouns import PERSON_KINDS, THING_KINDS, Noun
 from saebias.corpus.arabic_verbs import Verb
 from saebias.corpus.labels import Evidence
 
@@ -266,42 +267,3 @@ class Sentence:
             if not mention.person and mention.gender == gender == "F" and not verb.human and not self.governed(mention.place):
                 return THING
         return UNNAMED
-
-
-def mother_or_other(word: Word, before: Word | None, after: Word | None, named: Noun | None) -> str | None:
-    """Whether أم is "or", a step-parent's wife or husband, or the "mother" of an institution rather than a mother."""
-    if named is not None and before is not None and named.lemma in ("زوج", "زوجة") and not before.pronoun:
-        return "fixed phrase: step-parent"
-    if word.article and named is not None and before is not None and named.kind not in PERSON_KINDS and (before.article or before.pronoun):
-        return "fixed phrase: mother institution"
-    if (
-        word.article
-        or word.pronoun
-        or word.conjunction
-        or word.text != "ام"
-        or before is None
-        or after is None
-        or before.function == "preposition"
-        or after.verb is not None
-    ):
-        return None
-    return "conjunction: or" if named is not None and after.noun is not None else None
-
-
-_NOUN_RULES = frozenset(("person noun", "kin noun", "role noun", "generic plural", "participle standing for a person"))
-
-
-def weighed(found: list[Evidence]) -> list[Evidence]:
-    """The evidence, with the lesser side made ambiguous where only agreement with an unnamed person speaks, and for both genders.
-
-    Agreement with a thing that no rule saw is the usual reason, and it is rarer than agreement with the person a caption is about.
-    """
-    certain = [item for item in found if not item.ambiguous and item.gender in "FM"]
-    if any(item.gender == "F" and item.rule in _NOUN_RULES for item in certain) or any(item.gender == "M" and item.explicit for item in certain):
-        return found
-    feminine = sum(item.gender == "F" for item in certain)
-    masculine = sum(item.gender == "M" and item.mention_start < 0 for item in certain)
-    if not feminine or not masculine:
-        return found
-    lesser = "F" if masculine > feminine else "M"
-    return [item._replace(ambiguous=True) if item.gender == lesser else item for item in found]

@@ -20,7 +20,7 @@ _SURNAMES = words_of("en_contexts", "may be a surname")
 _BEFORE_TITLE = words_of("en_contexts", "before a title")
 _VERBS = words_of("en_contexts", "also a verb")
 _PLACES = words_of("en_contexts", "place")
-_YOUNG = frozenset(["baby", "babies", "mother", "young", "kids"])
+_YOUNG = words_of("en_contexts", "young of an animal")
 _PARENTAL = words_of("en_contexts", "side of the family")
 
 

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 from saebias.corpus.english import TOKEN, EnglishForms, fold
-from saebias.corpus.label_lexicon import gender_pairs
+from saebias.corpus.label_lexicon import gender_pairs, words_of
 from saebias.corpus.labels import Evidence, label_caption
 from saebias.corpus.masking_ar import arabic_word
 from saebias.errors import InputError
@@ -19,56 +20,7 @@ Target = Literal["F", "M", "N"]
 _VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "aren't", "wasn't": "weren't", "hasn't": "haven't", "doesn't": "don't"}
 _CONTRACTED = {"'s": "'re", "'d": "'d", "'ll": "'ll"}
 # After a possessive "her" comes what is hers; after an object "her" comes one of these, or nothing.
-_NOT_POSSESSED = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "to",
-        "in",
-        "on",
-        "at",
-        "by",
-        "with",
-        "from",
-        "for",
-        "of",
-        "as",
-        "while",
-        "who",
-        "that",
-        "when",
-        "because",
-        "into",
-        "off",
-    ]
-    + [
-        "up",
-        "down",
-        "out",
-        "over",
-        "away",
-        "about",
-        "if",
-        "is",
-        "was",
-        "are",
-        "were",
-        "has",
-        "had",
-        "will",
-        "would",
-        "not",
-        "through",
-        "after",
-        "before",
-        "behind",
-        "near",
-    ]
-)
+_NOT_POSSESSED = words_of("en_contexts", "not possessed")
 
 
 def neutralise(text: str, language: str) -> str:
@@ -196,7 +148,7 @@ def _articles(before: str, after: str) -> str:
         return after
     words = list(TOKEN.finditer(after))
     pieces, position = [], 0
-    for article, word in zip(words, words[1:], strict=False):
+    for article, word in pairwise(words):
         if article[0].lower() not in ("a", "an") or after[article.end() : word.start()] != " ":
             continue
         right = "an" if word[0][:1].lower() in "aeiou" else "a"

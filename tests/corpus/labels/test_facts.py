@@ -99,7 +99,8 @@ def test_english_compounds_possessives_and_reflexives_are_read(text: str, label:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("Man City fans' flag", "name"), ("the history of man", "generic man"), ("Her Majesty's Ship", "name"), ("a cat licking her paw", "pronoun of an animal"),
+        ("Man City fans' flag", "name"), ("the history of man", "generic man"), ("Her Majesty's Ship", "name"),
+        ("a cat licking her paw", "pronoun of an animal"),
         ("a male lion", "adjective of a thing or an animal"), ("a queen bed", "thing"), ("the women's clothing", "thing for them"),
     ],
 )  # fmt: skip
@@ -137,7 +138,7 @@ def test_mixed_script_captions_are_read_in_their_language() -> None:
 
 
 def test_an_unknown_language_is_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="'fr'.*'en' and 'ar'"):
+    with pytest.raises(InputError, match=r"'fr'.*'en' and 'ar'"):
         label_captions(["une femme"], "fr")
 
 

@@ -27,10 +27,13 @@ def test_lexicon_files_are_utf8_and_have_no_carriage_returns() -> None:
 
 def test_a_users_words_add_to_and_override_ours(tmp_path: Path) -> None:
     path = tmp_path / "mine.tsv"
-    path.write_text(
-        "language\tword\tgender\tnumber\tkind\tsource\nen\tmuggle\tN\ts\trole\ta novel\nen\tguy\tN\ts\tperson\tour style guide\nar\tكهربجي\tM\ts\trole\tdialect\n",
-        encoding="utf-8",
+    lines = (
+        "language\tword\tgender\tnumber\tkind\tsource",
+        "en\tmuggle\tN\ts\trole\ta novel",
+        "en\tguy\tN\ts\tperson\tour style guide",
+        "ar\tكهربجي\tM\ts\trole\tdialect",
     )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert label_caption("a muggle on a train", "en", path).label == "N"
     assert label_caption("a guy on a train", "en", path).label == "N"
     assert label_caption("a guy on a train", "en").label == "M"

@@ -43,28 +43,32 @@ def directional_rows(
         said_female=said_female_N,
         said_content=said_content_NA,
     )
-    female_N, said_N = np.asarray(reference_female_N, dtype=np.float64), np.asarray(said_female_N, dtype=np.float64)
-    content_NA, said_content = np.asarray(reference_content_NA, dtype=np.float64), np.asarray(said_content_NA, dtype=np.float64)
+    female_N, content_NA = np.asarray(reference_female_N, dtype=np.float64), np.asarray(reference_content_NA, dtype=np.float64)
     if not 0 < female_N.mean() < 1:
         raise InputError("the reference holds one gender only; co-occurrence compares women with men")
-    joint_A = (female_N[:, None] * content_NA).mean(axis=0) - female_N.mean() * content_NA.mean(axis=0)
-    use_A = (np.abs(joint_A) > 1e-12) & (content_NA.mean(axis=0) > 0) & (content_NA.mean(axis=0) < 1)
-    sign_A = np.sign(joint_A)[use_A]
+    use_A, sign_A = _associated(female_N, content_NA)
     index_N, n_clusters = cluster_index(cluster_N)
-    sums = _Sums(index_N, female_N, said_N, content_NA[:, use_A], said_content[:, use_A])
-    note = f"{int(use_A.sum())} of {len(use_A)} attributes are associated with gender in the reference"
-    found = []
+    sums = _Sums(index_N, female_N, np.asarray(said_female_N, dtype=np.float64), content_NA[:, use_A], np.asarray(said_content_NA, dtype=np.float64)[:, use_A])
     counts_RG = bootstrap_counts(index_N, n_draws, seed)
+    note = f"{int(use_A.sum())} of {len(use_A)} attributes are associated with gender in the reference; {rows} captions"
+    found = []
     for direction in DIRECTIONS:
-        metric = f"cooccurrence_{direction}"
-        if not use_A.any():
-            found.append(BiasRow(metric, language, None, None, np.nan, np.nan, np.nan, len(np.unique(image_N)), n_clusters, note))
-            continue
-        value = float(_figure(sums, np.ones((1, n_clusters)), sign_A, direction)[0])
-        low, high, reason = interval_of_draws(value, _figure(sums, counts_RG, sign_A, direction))
-        rows_note = "; ".join(filter(None, [note, f"{rows} captions", reason]))
-        found.append(BiasRow(metric, language, None, None, value, low, high, len(np.unique(image_N)), n_clusters, rows_note))
+        value = low = high = float("nan")
+        reason = ""
+        if use_A.any():
+            value = float(_figure(sums, np.ones((1, n_clusters)), sign_A, direction)[0])
+            low, high, reason = interval_of_draws(value, _figure(sums, counts_RG, sign_A, direction))
+        full_note = "; ".join(filter(None, [note, reason]))
+        found.append(BiasRow(f"cooccurrence_{direction}", language, None, None, value, low, high, len(np.unique(image_N)), n_clusters, full_note))
     return tuple(found)
+
+
+def _associated(female_N: np.ndarray, content_NA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(use_A, signs of the attributes used): attributes neither everywhere nor nowhere whose covariance with gender is not 0 in the reference."""
+    share_A = content_NA.mean(axis=0)
+    joint_A = (female_N[:, None] * content_NA).mean(axis=0) - female_N.mean() * share_A
+    use_A = (np.abs(joint_A) > 1e-12) & (share_A > 0) & (share_A < 1)
+    return use_A, np.sign(joint_A)[use_A]
 
 
 class _Sums:

@@ -125,12 +125,16 @@ def matched_sets(
         best = candidate if best is None or candidate.largest_imbalance < best.largest_imbalance else best
     if best is None:
         raise InputError(f"{len(pool_U)} latents give fewer than {n_sets} different sets of {len(targets_K)}; ask for fewer sets or use a larger dictionary")
-    if not refuse:
-        return best
+    if refuse:
+        raise InputError(_refusal(best, len(targets_K), largest_imbalance))
+    return best
+
+
+def _refusal(best: MatchedSets, n_targets: int, limit: float) -> str:
     worst = max(best.balance, key=lambda row: abs(row.standardised_difference))
-    raise InputError(
-        f"no balanced random sets for {len(targets_K)} targets: {worst.covariate} stays {worst.standardised_difference:+.2f} standard deviations off "
-        f"(limit {largest_imbalance}); choose fewer or more ordinary targets, or a larger dictionary"
+    return (
+        f"no balanced random sets for {n_targets} targets: {worst.covariate} stays {worst.standardised_difference:+.2f} standard deviations off "
+        f"(limit {limit}); choose fewer or more ordinary targets, or a larger dictionary"
     )
 
 

@@ -55,10 +55,16 @@ class _FrozenPrefix:
     """Stands where a layer expects its key-value cache and puts the recorded prefix before the new positions."""
 
     def __init__(self, keys: Tensor, values: Tensor, n_copies: int) -> None:
-        self.kept = tuple(part.expand(n_copies, *part.shape).flatten(0, 1) for part in (keys, values))
+        # Not copied here: the one copy is made where the prefix meets the new positions.
+        self.kept = tuple(part.expand(n_copies, *part.shape) for part in (keys, values))
 
     def update(self, keys: Tensor, values: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.kept[0], keys], dim=2), torch.cat([self.kept[1], values], dim=2)
+        return self._behind(self.kept[0], keys), self._behind(self.kept[1], values)
+
+    @staticmethod
+    def _behind(prefix_SBHPD: Tensor, new: Tensor) -> Tensor:
+        """New keys or values [S * B, H, Q, D] behind the prefix: [S * B, H, P + Q, D]."""
+        return torch.cat([prefix_SBHPD, new.unflatten(0, prefix_SBHPD.shape[:2])], dim=3).flatten(0, 1)
 
 
 @torch.no_grad()

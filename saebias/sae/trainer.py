@@ -29,8 +29,9 @@ AUX_ROWS = 512
 class TrainConfig:
     """How a dictionary is trained; what it is stands in `SaeSpec`."""
 
-    batch_size: int = 1024
-    """Rows a step; the maker of the batches uses it too."""
+    batch_size: int = 512
+    """Rows a step; the maker of the batches uses it too. Few rows make many steps: with the budget of `chosen_learning_rate` FVU was .188 at 1024 rows,
+    .184 at 512 and .181 at 256, while a row costs about a fifth more time with each halving."""
     learning_rate: float | None = None
     """Peak learning rate of Adam; None takes `chosen_learning_rate(steps, n_latents)`."""
     warmup_share: float = 0.05
@@ -44,7 +45,7 @@ class TrainConfig:
     aux_k: int | None = None
     """Dead latents a row that take part in AuxK; None takes half the model width."""
     dead_after_tokens: int = 8192
-    """A latent counts as dead when it was not active for this many rows."""
+    """A latent counts as dead when it was not active for this many rows. With 20,480 and a coefficient of 1/32 7 % of latents ended dead, with these 1 %."""
     init_from_rows: float = 0.7
     """Share of an initial decoder direction that is a row of the data (the rest is random); 0 starts from random directions. See `initial_weights`."""
     outlier_ratio: float = 10.0
@@ -70,7 +71,11 @@ class StepResult:
 
 
 def chosen_learning_rate(steps: int, n_latents: int) -> float:
-    """Peak learning rate for a budget of `steps`: 6e-3 for a hundred steps, falling with the root of the steps to 1e-3, less for wide dictionaries."""
+    """Peak learning rate of Adam for a budget of `steps`: 6e-3 for a hundred steps, falling with the root of the steps to 1e-3, less for wide dictionaries.
+
+    Validation FVU on layer 15 of SmolLM2-135M, 204,800 rows once, 4,608 latents, k = 32, random start, at 2e-3 / 4e-3 / 8e-3: 100 steps of 2048 rows
+    .243 / .219 / .210, 200 steps of 1024 rows .220 / .204 / .209. Usual defaults (1e-4 to 5e-4) are made for budgets a hundred times larger.
+    """
     return min(6e-3, max(1e-3, 6e-3 * (100 / max(steps, 1)) ** 0.5)) * min(1.0, (4096 / n_latents) ** 0.5)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saebias.errors import InputError
+from saebias.sae.bench import time_step
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
 from saebias.sae.kernels.plain import PlainKernels
@@ -150,3 +151,11 @@ def test_threads_do_not_change_a_bit():
 def test_unknown_kernels_are_named():
     with pytest.raises(InputError, match="unknown SAE kernels 'cuda'"):
         choose_kernels("cuda")
+
+
+def test_the_benchmark_times_a_whole_step_of_any_kernels():
+    for name in ("auto", "torch"):
+        timing = time_step(16, 64, 128, k=4, kernels=name, n_steps=2)
+        assert timing.step_ms > 0
+        assert timing.step_per_product == pytest.approx(timing.step_ms / timing.product_ms)
+    assert timing.kernels == "torch"

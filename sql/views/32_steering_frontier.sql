@@ -12,6 +12,9 @@ select
     max(value) filter (where metric = 'clear_harm') as clear_harm,
     max(low) filter (where metric = 'clear_harm') as harm_low,
     max(high) filter (where metric = 'clear_harm') as harm_high,
+    max(value) filter (where metric = 'selective_debias') as debias,
+    max(low) filter (where metric = 'selective_debias') as debias_low,
+    max(high) filter (where metric = 'selective_debias') as debias_high,
     max(value) filter (where metric = 'clear_accuracy') as clear_accuracy,
     max(value) filter (where metric = 'cross_entropy_rise') as cross_entropy_rise,
     max(n_images) as n_images

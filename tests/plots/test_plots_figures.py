@@ -151,8 +151,9 @@ def test_floats_come_back_from_the_csv_with_all_their_digits() -> None:
 def test_no_text_of_a_figure_lies_over_another(name: str, skewed: Ask) -> None:
     item = BY_NAME[name]
     figure = item.draw(table_of(item, skewed))
-    figure_svg(figure, name)
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
     texts = list(figure.texts)
     for axes in figure.axes:
         texts += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label, *shown_ticks(axes.xaxis), *shown_ticks(axes.yaxis)]

@@ -184,6 +184,15 @@ def test_an_effect_that_random_latents_have_too_is_no_removal(data: ReportData) 
     assert all("not shown to be removable" in finding.text for finding in can_it_be_removed(replace(data, steering=like_random)))
 
 
+@pytest.mark.parametrize(("low", "verdict"), [(0.01, SHOWN), (-0.01, ABSENT)])
+def test_the_paired_share_removed_decides_where_it_was_measured(data: ReportData, low: float, verdict: str) -> None:
+    # The intervals of before and after overlap here: only the paired share can tell.
+    measured = {"debias": 0.2, "debias_low": low, "debias_high": 0.4, "spread_left": 0.2, "spread_low": 0.1, "spread_high": 0.3}
+    paired = tuple(row | measured if row["arm"] == "A3" else row for row in data.steering)
+    finding = can_it_be_removed(replace(data, steering=paired))[0]
+    assert finding.verdict == verdict and "share removed 0.200" in finding.text
+
+
 def test_what_was_left_out_and_stale_runs_are_told(html: str, data: ReportData) -> None:
     assert "the caption is not in Arabic script" in html
     stale = ({"stage": "steer", "made_from_stage": "train", "made_from": "train-1", "shown_run": "train-2"},)

@@ -249,11 +249,19 @@ def _removal(data: ReportData, language: str) -> Finding:
     after, price = with_interval(chosen, "spread_left", "spread_low", "spread_high"), _price(chosen)
     told_all = f"{arm} ({how}) leaves a spread of {after} where the untouched model has {before}{price}."
     p = number(chosen, "spread_p")
-    high, base_low = number(chosen, "spread_high"), number(base, "spread_low")
-    if high is None or base_low is None or high >= base_low or (p is not None and p > 0.05):
+    if not _less_than_before(chosen, base) or (p is not None and p > 0.05):
         return Finding(f"{name}: not shown to be removable. {told_all}", ABSENT)
     rest = "removed as far as can be seen" if not leaves_out(chosen, 0.0, "spread_low", "spread_high") else "reduced, not removed"
     return Finding(f"{name}: {rest}. {told_all}", SHOWN)
+
+
+def _less_than_before(chosen: Row, base: Row) -> bool:
+    """Whether less stereotype is shown: by the interval of the share removed, which is paired by image; else only where the two intervals lie apart."""
+    share_low = number(chosen, "debias_low")
+    if share_low is not None:
+        return share_low > 0
+    high, base_low = number(chosen, "spread_high"), number(base, "spread_low")
+    return high is not None and base_low is not None and high < base_low
 
 
 def _best_arm(data: ReportData, told: Sequence[Row], language: str) -> tuple[Row | None, str]:
@@ -284,5 +292,6 @@ def _within_budgets(row: Row, data: ReportData) -> bool:
 def _price(row: Row) -> str:
     """What it costs on clear images, and the permutation p, as far as known."""
     harm, p = number(row, "clear_harm"), number(row, "spread_p")
+    removed = "" if number(row, "debias") is None else f"; share removed {with_interval(row, 'debias', 'debias_low', 'debias_high')}"
     cost = "" if harm is None else f", at a harm of {with_interval(row, 'clear_harm', 'harm_low', 'harm_high')} on clear images"
-    return cost + ("" if p is None else f"; p = {p:.3g} against matched random latents")
+    return removed + cost + ("" if p is None else f"; p = {p:.3g} against matched random latents")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from saebias.corpus.label_lexicon import FOLDER
 from saebias.errors import InputError
 
 MIN_DRAWS = 2_000
@@ -49,6 +50,19 @@ class Prevalence:
     clusters: int
     reason: str
     """Empty, or why `corrected` is NaN or stands at the edge of 0 and 1."""
+
+
+def measured_quality(language: str, label: str) -> LabellerQuality:
+    """How the labeller did for `label` (F or M) on sentences that nobody tuned it on; raises InputError for what was not measured.
+
+    Counts: the odd half of MT-GenEval dev (see `lexicon/quality.tsv`), whose sentences are longer and harder than captions.
+    """
+    for line in (FOLDER / "quality.tsv").read_text(encoding="utf-8").splitlines():
+        cells = line.split("\t")
+        if cells[:2] == [language, label]:
+            found, positives, spared, negatives = map(int, cells[2:6])
+            return LabellerQuality(found, positives, spared, negatives)
+    raise InputError(f"no measured error rates for label {label!r} in language {language!r}; F and M are measured in en and ar")
 
 
 def corrected_prevalence(positives_C: NDArray[np.int64], captions_C: NDArray[np.int64], quality: LabellerQuality, seed: int, draws: int = 4_000) -> Prevalence:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from saebias.corpus.prevalence import LabellerQuality, corrected_prevalence, rogan_gladen
+from saebias.corpus.prevalence import LabellerQuality, corrected_prevalence, measured_quality, rogan_gladen
 from saebias.errors import InputError
 
 
@@ -71,3 +71,13 @@ def test_counts_that_cannot_be_are_refused() -> None:
         corrected_prevalence(np.array([2]), np.array([1]), LabellerQuality(9, 10, 9, 10), seed=0)
     with pytest.raises(InputError, match="between 0 and"):
         LabellerQuality(11, 10, 9, 10)
+
+
+def test_the_measured_error_rates_come_with_the_package() -> None:
+    for language in ("en", "ar"):
+        for label in "FM":
+            quality = measured_quality(language, label)
+            assert quality.sensitivity > 0.85
+            assert quality.specificity > 0.9
+    with pytest.raises(InputError, match="no measured error rates"):
+        measured_quality("en", "N")

@@ -1,0 +1,104 @@
+"""Tuned lens: an affine map per layer in front of the logit lens, trained so that the layer says what the model will say.
+
+Belrose et al. 2023 (arXiv:2303.08112): minimise KL(model || lens). Fit it on images that nothing is reported on, and separately for image and text tokens,
+which live in different parts of the space. Shapes: L layers, N rows, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saebias.errors import InputError
+from saebias.mechanistic.lens import Unembed
+
+
+@dataclass(frozen=True)
+class TunedLensConfig:
+    """How the maps are trained."""
+
+    steps: int = 300
+    batch_rows: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    """Pulls the map toward the identity: with few rows a free map would fit them by heart."""
+
+
+@dataclass(frozen=True, eq=False)
+class TunedLens:
+    """Maps x -> x + x A + b per layer; hand `translated` to a `LogitLens`. `kl_before_L`, `kl_after_L` are on the rows held out from fitting, nats."""
+
+    A_LDD: Tensor
+    b_LD: Tensor
+    kl_before_L: np.ndarray
+    kl_after_L: np.ndarray
+
+    def translated(self, x_LND: Tensor) -> Tensor:
+        """Activations of the layers the lens was fitted on, ready for unembedding."""
+        if x_LND.shape[0] != len(self.A_LDD):
+            raise InputError(f"{x_LND.shape[0]} layers of activations for a lens of {len(self.A_LDD)}; hand in the layers it was fitted on")
+        return x_LND + torch.bmm(x_LND, self.A_LDD.to(x_LND)) + self.b_LD.to(x_LND)[:, None]
+
+
+def fit_tuned_lens(
+    x_LND: Tensor, final_ND: Tensor, unembed: Unembed, is_held_out_N: np.ndarray, *, seed: int, config: TunedLensConfig | None = None
+) -> TunedLens:
+    """A tuned lens for L layers from the rows not held out; `final_ND` is the residual stream after the model's last layer.
+
+    Held-out rows must be other images (the caller's split says so). Raises InputError when a side of the split is empty.
+    """
+    config = config or TunedLensConfig()
+    held_N = torch.from_numpy(np.asarray(is_held_out_N, dtype=bool))
+    if not 0 < int(held_N.sum()) < len(held_N):
+        raise InputError(f"{int(held_N.sum())} of {len(held_N)} rows are held out; a tuned lens needs rows to fit and rows to judge it by")
+    with torch.no_grad():
+        model_NV = torch.log_softmax(unembed(final_ND).float(), dim=-1)
+    n_layers, _, d = x_LND.shape
+    A_LDD = torch.zeros(n_layers, d, d, device=x_LND.device, requires_grad=True)
+    b_LD = torch.zeros(n_layers, d, device=x_LND.device, requires_grad=True)
+    optimizer = torch.optim.AdamW([A_LDD, b_LD], lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    fitted = torch.nonzero(~held_N).flatten()
+    generator = torch.Generator().manual_seed(seed)
+    # Layers differ in scale by orders of magnitude; in units of each layer's own size one learning rate serves all.
+    scale_L11 = x_LND[:, fitted].float().pow(2).mean((1, 2), keepdim=True).sqrt()
+    for _ in range(config.steps):
+        rows = fitted[torch.randint(len(fitted), (min(config.batch_rows, len(fitted)),), generator=generator)]
+        x = x_LND[:, rows].float()
+        moved = x + torch.bmm(x, A_LDD) + scale_L11 * b_LD[:, None]
+        loss = _kl(model_NV[rows], torch.log_softmax(unembed(moved).float(), dim=-1)).mean(1).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        lens = TunedLens(A_LDD.detach(), (scale_L11[:, 0] * b_LD).detach(), np.zeros(n_layers), np.zeros(n_layers))
+        held = torch.nonzero(held_N).flatten()
+        before, after = (
+            _kl(model_NV[held], torch.log_softmax(unembed(x.to(x_LND)).float(), dim=-1)).mean(1).cpu().numpy()
+            for x in (x_LND[:, held], lens.translated(x_LND[:, held].float()))
+        )
+    return TunedLens(lens.A_LDD, lens.b_LD, before, after)
+
+
+def _kl(model_NV: Tensor, lens_LNV: Tensor) -> Tensor:
+    """KL(model || lens) per layer and row [L, N], nats."""
+    return (model_NV.exp() * (model_NV - lens_LNV)).sum(-1)
+
+
+@torch.no_grad()
+def contextual_neighbours(query_ND: Tensor, bank_MD: Tensor, k: int = 5, rows_per_pass: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """(rows [N, k], cosines [N, k]) of the bank's vectors nearest to each query, both centred on the bank's mean; best first.
+
+    What to read on image tokens, where a logit lens is unreliable: the bank holds text activations of the same layer, so an image token is described by the
+    words in whose company it lies.
+    """
+    if not 1 <= k <= len(bank_MD):
+        raise InputError(f"{k} neighbours of {len(bank_MD)} vectors; choose 1 to {len(bank_MD)}")
+    mean_D = bank_MD.float().mean(0)
+    bank_MD, query_ND = (torch.nn.functional.normalize(x.float() - mean_D, dim=-1) for x in (bank_MD, query_ND))
+    found = [(part @ bank_MD.T).topk(k, dim=-1) for part in query_ND.split(rows_per_pass)]
+    return torch.cat([f.indices for f in found]).cpu().numpy(), torch.cat([f.values for f in found]).cpu().numpy()

@@ -19,8 +19,9 @@ from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.sae.normalisation import InputScale, check_rows, fold_input_scale, input_scale
 
 TRAINED = ("topk", "batchtopk")
-CALIBRATION_ROWS = 4096
+CALIBRATION_ROWS = 16_384
 """Rows on which the threshold of a batchtopk SAE is set so that k latents a row are active on average."""
+CALIBRATION_PIECE = 2048
 AUX_ROWS = 512
 """Rows of a batch that AuxK looks at; they are a random sample, because batches are shuffled."""
 
@@ -140,8 +141,9 @@ class SaeTrainer:
             sae.b_dec_D.copy_(self.weights.b_dec_D)
             if self.spec.architecture == "batchtopk":
                 # Measured with the final weights, not averaged over the training: an average lags behind, and one that starts at 0 is too low.
-                _, cut = self.kernels.encode_batch(self._calibration_ND - self.weights.b_dec_D, self.weights, self.spec.k, self._cut)
-                sae.threshold_F.fill_(cut)
+                pieces = (self._calibration_ND - self.weights.b_dec_D).split(CALIBRATION_PIECE)
+                cuts = [self.kernels.encode_batch(piece_ND, self.weights, self.spec.k, self._cut)[1] for piece_ND in pieces]
+                sae.threshold_F.fill_(sum(cut * len(piece_ND) for cut, piece_ND in zip(cuts, pieces, strict=True)) / len(self._calibration_ND))
         fold_input_scale(sae, self.scale)
         return sae
 

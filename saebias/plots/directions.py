@@ -93,7 +93,7 @@ def interactive_gender_direction(table: Table, per_group: int = 120, seed: int =
     menu = {"buttons": buttons, "active": layers.index(start), "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "showactive": True}
     axes: Style = {f"{axis}axis": {"title": {"text": text}} for axis, text in zip("xyz", AXES, strict=True)}
     figure = go.Figure(traces, {"template": None, "margin": {"l": 0, "r": 0, "t": 46, "b": 0}, "height": 560, "updatemenus": [menu]})
-    camera = {"eye": {"x": 0.75, "y": -1.95, "z": 0.75}}
+    camera = {"eye": {"x": 0.8, "y": -2.1, "z": 0.7}, "center": {"x": 0, "y": 0, "z": -0.22}}
     legend = {"orientation": "h", "y": -0.02, "itemsizing": "constant"}
     bar = {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": "#0072b2"}
     figure.update_layout(scene={**axes, "aspectmode": "cube", "camera": camera}, legend=legend, modebar=bar, paper_bgcolor="rgba(0,0,0,0)")

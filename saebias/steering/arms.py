@@ -16,6 +16,7 @@ from saebias.errors import InputError
 from saebias.sae.module import SparseAutoencoder
 from saebias.steering import edits
 from saebias.steering.edits import Edit
+from saebias.steering.erasure import Eraser
 from saebias.vlm.hooks import EditContext, EditFn
 
 ARM_NAMES = {
@@ -28,6 +29,11 @@ ARM_NAMES = {
     "A6": "ablate matched random latents, error kept",
     "A7": "add random direction of equal norm",
     "A8": "difference of means",
+    "A9": "contrastive activation addition",
+    "A10": "concept erased (LEACE)",
+    "A12": "probe direction",
+    "A13": "ablate latents of a frozen random decoder",
+    "A15": "ablate latents where a gate opens",
 }
 NO_TARGET = "none"
 
@@ -89,12 +95,32 @@ def control_arms(sae: SparseAutoencoder) -> list[Arm]:
     ]
 
 
-def ablation_arms(sae: SparseAutoencoder, sets: Mapping[str, Sequence[int]], strengths: Sequence[float], toward_F: Tensor | float) -> list[Arm]:
-    """A3 for every target and strength: the target's latents moved toward `toward_F`, the error term kept."""
+def ablation_arms(
+    sae: SparseAutoencoder, sets: Mapping[str, Sequence[int]], strengths: Sequence[float], toward_F: Tensor | float, *, arm: str = "A3"
+) -> list[Arm]:
+    """A3 for every target and strength: the target's latents moved toward `toward_F`, error kept; A13 with a dictionary of frozen random directions."""
+    if arm not in ("A3", "A13"):
+        raise InputError(f"arm {arm!r} ablates no latents; choose A3, or A13 for a dictionary whose decoder was frozen at random")
+    if (arm == "A13") != sae.spec.frozen_decoder:
+        raise InputError(
+            f"arm {arm} with a dictionary whose decoder was {'frozen' if sae.spec.frozen_decoder else 'trained'}; A13 is for frozen decoders alone"
+        )
     return [
-        Arm("A3", ARM_NAMES["A3"], target, s, partial(edits.ablate_latents, sae=sae, indices=tuple(indices), toward_F=toward_F, strength=s))
+        Arm(arm, ARM_NAMES[arm], target, s, partial(edits.ablate_latents, sae=sae, indices=tuple(indices), toward_F=toward_F, strength=s))
         for target, indices in sets.items()
         for s in checked_strengths(strengths)
+    ]
+
+
+def gated_arms(arms: Sequence[Arm], gate: Callable[[Tensor], Tensor]) -> list[Arm]:
+    """A15: each arm's edit only at the rows where `gate(x_ND) -> bool_N` is True (say, where a latent of an ambiguous person fires)."""
+    return [Arm("A15", f"{ARM_NAMES['A15']}: {a.name}", a.target, a.strength, partial(edits.edit_where, edit=a.edit, gate=gate)) for a in arms]
+
+
+def erasure_arms(erasers: Mapping[str, Eraser], strengths: Sequence[float]) -> list[Arm]:
+    """A10 for every target's eraser (`erasure.fit_eraser`) and strength."""
+    return [
+        Arm("A10", ARM_NAMES["A10"], target, s, partial(eraser.edit, strength=s)) for target, eraser in erasers.items() for s in checked_strengths(strengths)
     ]
 
 
@@ -108,12 +134,12 @@ def clamp_arms(sae: SparseAutoencoder, sets: Mapping[str, Sequence[int]], values
 
 
 def direction_arms(directions: Mapping[str, Tensor], strengths: Sequence[float], *, arm: str = "A8", seed: int | None = None) -> list[Arm]:
-    """Directions added, for every target and strength: A8 for differences of means, A5 for decoder rows.
+    """Directions added, for every target and strength: A8 for differences of means, A5 for decoder rows, A9 for means over contrastive pairs.
 
     With a `seed` each comes with its A7 control, a random direction of equal norm. A strength multiplies the direction as it is.
     """
-    if arm not in ("A5", "A8"):
-        raise InputError(f"arm {arm!r} adds no direction; choose A5 (decoder rows) or A8 (difference of means)")
+    if arm not in ("A5", "A8", "A9"):
+        raise InputError(f"arm {arm!r} adds no direction; choose A5 (decoder rows), A8 (difference of means) or A9 (mean difference of contrastive pairs)")
     arms = []
     for number, (target, direction_D) in enumerate(directions.items()):
         pairs = [(arm, f"{ARM_NAMES[arm]}, added" if arm == "A8" else ARM_NAMES[arm], direction_D)]
@@ -123,11 +149,13 @@ def direction_arms(directions: Mapping[str, Tensor], strengths: Sequence[float],
     return arms
 
 
-def projection_arms(directions: Mapping[str, Tensor], toward: Mapping[str, float], strengths: Sequence[float]) -> list[Arm]:
-    """A8 (project): the component along each target's direction moved to `toward[target]`; strength 1 removes all that differs from it."""
-    name = f"{ARM_NAMES['A8']}, projected out"
+def projection_arms(directions: Mapping[str, Tensor], toward: Mapping[str, float], strengths: Sequence[float], *, arm: str = "A8") -> list[Arm]:
+    """A8 (A12 for probe directions), projected: the component along each target's direction moved to `toward[target]`; 1 removes all that differs from it."""
+    if arm not in ("A8", "A12"):
+        raise InputError(f"arm {arm!r} projects no direction; choose A8 (difference of means) or A12 (probe direction)")
+    name = f"{ARM_NAMES[arm]}, projected out"
     return [
-        Arm("A8", name, target, s, partial(edits.project_out, direction_D=direction_D, toward=toward[target], strength=s))
+        Arm(arm, name, target, s, partial(edits.project_out, direction_D=direction_D, toward=toward[target], strength=s))
         for target, direction_D in directions.items()
         for s in checked_strengths(strengths)
     ]

@@ -120,6 +120,13 @@ def project_out(x_BTD: Tensor, mask_BT: Tensor, *, direction_D: Tensor, toward: 
     return on_rows(x_BTD, mask_BT, lambda x_ND: x_ND + strength * (toward - x_ND @ unit_D)[:, None] * unit_D)
 
 
+def edit_where(x_BTD: Tensor, mask_BT: Tensor, *, edit: Edit, gate: Callable[[Tensor], Tensor]) -> Tensor:
+    """Arm A15: another edit, only at the rows where `gate(x_ND) -> bool_N` is True."""
+    open_BT = mask_BT.clone()
+    open_BT[mask_BT] = gate(x_BTD[mask_BT].float())
+    return edit(x_BTD, open_BT)
+
+
 def difference_of_means(x_ND: Tensor, is_first_N: Tensor) -> Tensor:
     """Mean of the rows marked True minus mean of the others (D numbers); InputError when one group is empty."""
     n_first = int(is_first_N.sum())

@@ -26,7 +26,7 @@ from saebias.vlm.images import ImageFeatures
 from saebias.vlm.inputs import ModelInputs, build_inputs
 from saebias.vlm.loading import LoadedModel
 
-WHERE = ("after_image", "caption")
+WHERE = ("after_image", "caption", "decision")
 _LOGITS_PER_PASS = 32_000_000
 
 
@@ -37,6 +37,8 @@ class Questions:
     prompt: str
     continuations: tuple[tuple[str, ...], ...]
     genders: tuple[tuple[str, ...], ...] | None = None
+    shared: tuple[int, ...] | None = None
+    """Per picture the number of caption tokens that its F and M continuations share: behind them stands the decision. Needed for edits at `decision`."""
 
     def __post_init__(self) -> None:
         if self.genders is not None and [len(texts) for texts in self.continuations] != [len(genders) for genders in self.genders]:
@@ -127,10 +129,13 @@ def score(
 ) -> list[Scores]:
     """The questions' answers under every group of copies, for all pictures; equals `vlm.scoring.score_continuations` with the same edit up to rounding.
 
-    The edits act at `hook` (a resid_post) on the text behind the picture (`after_image`) or on caption tokens only (`caption`). Batch sizes change time and
-    memory only. Raises ModelError for models whose pictures read the prompt (no frozen prefix) or whose layers cannot be replayed.
+    The edits act at `hook` (a resid_post) on the text behind the picture (`after_image`), on caption tokens only (`caption`), or on the one position
+    whose next token decides the gender (`decision`). Batch sizes change time and memory only. Raises ModelError for models whose pictures read the prompt
+    (no frozen prefix) or whose layers cannot be replayed.
     """
     _check(loaded, hook, where)
+    if where == "decision" and questions.shared is None:
+        raise InputError("edits at the decision need Questions.shared: how many tokens the F and M continuations of each picture share")
     n_pictures = len(questions.continuations)
     if len(features) != n_pictures:
         raise InputError(f"{len(features)} pictures for {n_pictures} lists of continuations; give one list for each picture")
@@ -225,11 +230,24 @@ def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions,
     recorded = record_upper(loaded.adapter.layers, hook.layer, lambda: run(loaded, piece_of(inputs), last_only=True), start)
     packed = pack(recorded, tree)
     asked_U2, asked_of_E = np.unique(np.stack([tree.picture_E, tree.node_E], axis=1), axis=0, return_inverse=True)
-    mask_BQ = tree.is_caption_BQ if where == "caption" else tree.real_BQ
+    mask_BQ = _edited_nodes(tree, questions, chosen, where)
     genders = None if questions.genders is None else [questions.genders[picture] for picture in chosen]
     decision = None if genders is None else torch.from_numpy(_decision_nodes(tree, genders))
     tensors = [torch.from_numpy(array).to(loaded.device) for array in (mask_BQ, asked_U2, asked_of_E.reshape(-1), tree.token_E)]
     return _Batch(packed, tree, *tensors, decision if decision is None else decision.to(loaded.device))
+
+
+def _edited_nodes(tree: Tree, questions: Questions, chosen: Sequence[int], where: str) -> np.ndarray:
+    """The nodes [B, Q] that an edit may change."""
+    if where != "decision":
+        return tree.is_caption_BQ if where == "caption" else tree.real_BQ
+    assert questions.shared is not None
+    shared_E = np.array([questions.shared[picture] for picture in chosen])[tree.picture_E]
+    # The token at place `shared` is asked for behind the node of the decision position, in every continuation that is long enough.
+    at_decision_E = tree.place_E == shared_E
+    mask_BQ = np.zeros_like(tree.real_BQ)
+    mask_BQ[tree.picture_E[at_decision_E], tree.node_E[at_decision_E]] = True
+    return mask_BQ
 
 
 def _prompt_and_start(inputs: ModelInputs, where: str) -> tuple[int, int]:
@@ -239,7 +257,7 @@ def _prompt_and_start(inputs: ModelInputs, where: str) -> tuple[int, int]:
         raise InputError("pictures or prompts of one batch differ in length; score pictures of one size and one prompt at a time")
     n_prompt = lengths.pop()
     # The distribution behind the last prompt token is always asked for, so that token is replayed too.
-    return n_prompt, n_prompt - 1 if where == "caption" else images.pop()
+    return n_prompt, images.pop() if where == "after_image" else n_prompt - 1
 
 
 def _decision_nodes(tree: Tree, genders: Sequence[Sequence[str]]) -> np.ndarray:

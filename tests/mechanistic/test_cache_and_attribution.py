@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,18 +19,8 @@ from saebias.vlm.inputs import ModelInputs, build_inputs
 from saebias.vlm.loading import LoadedModel
 
 
-def build_family(name: str) -> LoadedModel:
-    """The tiny model of a family, from the builders that the tests of the models share."""
-    if "families" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("families", Path(__file__).parents[1] / "vlm" / "families.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["families"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["families"])
-    return sys.modules["families"].build_family(name)
-
-
 @pytest.fixture(scope="module")
-def loaded() -> LoadedModel:
+def loaded(build_family: Callable[[str], LoadedModel]) -> LoadedModel:
     return build_family("gemma3")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from transformers import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM
 
 from saebias.sae.module import SaeSpec, SparseAutoencoder
+from saebias.vlm.loading import LoadedModel
 
 D_MODEL = 32
 N_LATENTS = 96
@@ -79,3 +83,14 @@ def text_mask(tokens: tuple[Tensor, Tensor]) -> Tensor:
     mask_BT = tokens[1].bool().clone()
     mask_BT[:, :3] = False
     return mask_BT
+
+
+@pytest.fixture(scope="session")
+def build_family() -> Callable[[str], LoadedModel]:
+    """`build_family(name)`: the tiny model of a family, from the builders that the tests of the models use."""
+    if "families" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("families", Path(__file__).parents[1] / "vlm" / "families.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules["families"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["families"])
+    return sys.modules["families"].build_family

@@ -10,7 +10,8 @@ from saebias.errors import InputError
 from saebias.identifiers import HookPoint
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.steering import arms
-from saebias.steering.edits import perturbation_norm
+from saebias.steering.edits import difference_of_means, perturbation_norm
+from saebias.steering.erasure import fit_eraser
 from saebias.vlm.hooks import EditContext
 
 D_MODEL, N_LATENTS = 64, 64
@@ -87,3 +88,31 @@ def test_an_edit_as_a_hook_acts_at_the_positions_that_the_pass_marks(planted: tu
 def test_a_negative_ablation_strength_is_refused(planted: tuple[SparseAutoencoder, Tensor, Tensor, Tensor]) -> None:
     with pytest.raises(InputError, match="strength -1"):
         arms.ablation_arms(planted[0], {"visible": PLANTED}, [-1.0], 0.0)
+
+
+def test_a_frozen_decoder_is_an_arm_of_its_own(planted: tuple[SparseAutoencoder, Tensor, Tensor, Tensor]) -> None:
+    frozen = SparseAutoencoder(SaeSpec(d_model=D_MODEL, n_latents=N_LATENTS, k=16, frozen_decoder=True)).requires_grad_(False)
+    assert [arm.arm for arm in arms.ablation_arms(frozen, {"visible": PLANTED}, [1.0], 0.0, arm="A13")] == ["A13"]
+    with pytest.raises(InputError, match="decoder was frozen"):
+        arms.ablation_arms(frozen, {"visible": PLANTED}, [1.0], 0.0)
+    with pytest.raises(InputError, match="decoder was trained"):
+        arms.ablation_arms(planted[0], {"visible": PLANTED}, [1.0], 0.0, arm="A13")
+
+
+def test_a_gate_that_never_opens_makes_an_arm_equal_to_the_baseline(planted: tuple[SparseAutoencoder, Tensor, Tensor, Tensor]) -> None:
+    sae, x_ND, _, _ = planted
+    everywhere = torch.ones(1, len(x_ND), dtype=torch.bool)
+    plain = arms.ablation_arms(sae, {"visible": PLANTED}, [1.0], 0.0)
+    shut, wide = (arms.gated_arms(plain, lambda x_ND, limit=limit: x_ND[:, 0] > limit)[0] for limit in (1e9, -1e9))
+    assert torch.equal(shut.edit(x_ND[None], everywhere), x_ND[None]) and not torch.equal(wide.edit(x_ND[None], everywhere), x_ND[None])
+    assert shut.arm == "A15" and "ablate latents" in shut.name
+
+
+def test_erasure_is_an_arm_whose_full_strength_leaves_no_difference_of_means(planted: tuple[SparseAutoencoder, Tensor, Tensor, Tensor]) -> None:
+    _, x_ND, is_female_N, _ = planted
+    half, full = arms.erasure_arms({"visible": fit_eraser(x_ND, is_female_N)}, [0.5, 1.0])
+    before, some, none = (
+        float(difference_of_means(x[0], is_female_N).norm())
+        for x in (x_ND[None], *(arm.edit(x_ND[None], torch.ones(1, len(x_ND), dtype=torch.bool)) for arm in (half, full)))
+    )
+    assert half.arm == "A10" and none < 1e-4 < some < before

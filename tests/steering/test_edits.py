@@ -11,6 +11,7 @@ from torch import Tensor
 from saebias.errors import InputError
 from saebias.sae.module import SparseAutoencoder
 from saebias.steering import edits
+from saebias.steering.erasure import fit_eraser
 
 Run = Callable[..., Tensor]
 D_MODEL, N_LATENTS = 32, 96
@@ -126,3 +127,25 @@ def test_latents_of_another_dictionary_or_named_twice_are_refused(x_BTD: Tensor,
         edits.ablate_latents(x_BTD, mask_BT, sae=sae, indices=[4], toward_F=torch.zeros(3))
     with pytest.raises(InputError, match="one boolean per row and position"):
         edits.ablate_latents(x_BTD, mask_BT[:2], sae=sae, indices=[4])
+
+
+def test_after_erasure_the_groups_have_one_mean_and_erasing_again_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(8)
+    is_female_N = torch.rand(300, generator=generator) < 0.4
+    mixing = torch.randn(D_MODEL, D_MODEL, generator=generator)
+    x_ND = torch.randn(300, D_MODEL, generator=generator) @ mixing + is_female_N[:, None] * torch.randn(D_MODEL, generator=generator)
+    eraser, everywhere = fit_eraser(x_ND, is_female_N), torch.ones(1, 300, dtype=torch.bool)
+    erased = eraser.edit(x_ND[None], everywhere)
+    torch.testing.assert_close(edits.difference_of_means(erased[0], is_female_N), torch.zeros(D_MODEL), atol=1e-4, rtol=0)
+    torch.testing.assert_close(eraser.edit(erased, everywhere), erased, atol=1e-4, rtol=1e-4)
+    by_projection = edits.project_out(x_ND[None], everywhere, direction_D=edits.difference_of_means(x_ND, is_female_N), toward=0.0)
+    assert edits.perturbation_norm(x_ND, erased[0]) < edits.perturbation_norm(x_ND, by_projection[0])
+    with pytest.raises(InputError, match="both groups need a row"):
+        fit_eraser(x_ND, torch.ones(300, dtype=torch.bool))
+
+
+def test_a_gated_edit_acts_only_where_its_gate_opens(x_BTD: Tensor, mask_BT: Tensor) -> None:
+    direction_D = torch.ones(D_MODEL)
+    edited = edits.edit_where(x_BTD, mask_BT, edit=lambda x, mask: edits.add_direction(x, mask, direction_D=direction_D), gate=lambda x_ND: x_ND[:, 0] > 0)
+    moved_BT = (edited != x_BTD).any(-1)
+    assert torch.equal(moved_BT, mask_BT & (x_BTD[..., 0] > 0)) and moved_BT.any()

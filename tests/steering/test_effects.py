@@ -107,6 +107,7 @@ def test_permutation_p_is_uniform_when_the_arm_is_one_more_random_set() -> None:
     for _ in range(400):
         *sets_S, arm = rng.normal(size=40)
         rows, _ = against_random_sets([a3_row(arm)], {"stereotype_spread": np.array(sets_S)}, label, PLACE)
+        assert rows[0].p is not None
         p.append(rows[0].p)
     shares = np.histogram(p, bins=[0, 0.25, 0.5, 0.75, 1.001])[0] / 400
     assert np.abs(shares - 0.25).max() < 0.08

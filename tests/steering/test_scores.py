@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -29,18 +27,8 @@ GENDERS = (("F", "M", "N"), ("F", "M"), ("F", "M", "N"))
 WHERES = ("after_image", "caption")
 
 
-def build_family(name: str) -> LoadedModel:
-    """The tiny model of a family, from the builders that the tests of the models share."""
-    if "families" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("families", Path(__file__).parents[1] / "vlm" / "families.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["families"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["families"])
-    return sys.modules["families"].build_family(name)
-
-
 @pytest.fixture(scope="module", params=["gemma3", "qwen2_5_vl", "llava"])
-def loaded(request: pytest.FixtureRequest) -> LoadedModel:
+def loaded(request: pytest.FixtureRequest, build_family: Callable[[str], LoadedModel]) -> LoadedModel:
     return build_family(request.param)
 
 
@@ -112,7 +100,7 @@ def test_cross_entropy_counts_only_the_tokens_kept(loaded: LoadedModel, features
         scores.mean_cross_entropy(np.zeros_like(keep_E), 3)
 
 
-def test_what_replay_cannot_answer_is_refused(features: ImageFeatures, loaded: LoadedModel) -> None:
+def test_what_replay_cannot_answer_is_refused(features: ImageFeatures, loaded: LoadedModel, build_family: Callable[[str], LoadedModel]) -> None:
     questions, nothing = Questions(PROMPT, TEXTS), [copies_of([lambda x, mask: x])]
     with pytest.raises(InputError, match="reach into the picture's prefix"):
         score(loaded, features, questions, HookPoint(0), nothing, where="all")

@@ -51,9 +51,9 @@ NOUN_PREFIXES = _prefixes()
 """(letters, conjunction?, preposition?, article?) of every legal combination before a noun."""
 
 VERB_PREFIXES = tuple(
-    (conjunction + future, bool(conjunction)) for conjunction in _CONJUNCTIONS for future in ("", "س", "ل", "ف", "أ") if conjunction + future != "فف"
+    (conjunction + future, bool(conjunction)) for conjunction in _CONJUNCTIONS for future in ("", "س", "ل", "ف", "أ", "ب") if conjunction + future != "فف"
 )
-"""(letters, conjunction?) before a verb: and, so; will; to."""
+"""(letters, conjunction?) before a verb: and, so; will; to; ب of the present in dialects."""
 
 PRONOUNS = {
     "ها": "F",

@@ -151,14 +151,14 @@ class ArabicForms:
                 if PRONOUNS.get(pronoun) in ("1", "2") and (letters.endswith("س") or text.startswith("ال") or _MASDAR.fullmatch(text)):
                     continue
                 core = rest[: -len(pronoun)] if pronoun else rest
-                verb = None if letters.endswith(("س", "ل", "أ")) or (letters == "ف" and len(core) < 4) else self.past.get(core)
+                verb = None if letters.endswith(("س", "ل", "أ", "ب")) or (letters == "ف" and len(core) < 4) else self.past.get(core)
                 # فيلم is a film, not "so he gathers".
                 present = None if letters == "ف" and len(core) < 4 else imperfect(core, self.imperfect)
                 if verb is None:
                     verb = present
                 elif present is not None and present.gender == "F" and verb.gender == "M" and core not in _LEARNED:
                     verb = present._replace(gender="?")
-                if verb is not None:
+                if verb is not None and not (verb.homograph and letters.endswith("ب")):
                     return verb, conjunction, PRONOUNS.get(pronoun, "")
         return None, False, ""
 

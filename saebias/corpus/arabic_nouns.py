@@ -8,7 +8,7 @@ from typing import NamedTuple
 from saebias.corpus.arabic import normal
 from saebias.corpus.label_lexicon import Entry
 
-PERSON_KINDS = frozenset(("person", "kin", "role", "role_plural", "state", "neutral", "name"))
+PERSON_KINDS = frozenset(("person", "kin", "role", "role_plural", "state", "neutral", "open", "name"))
 THING_KINDS = frozenset(("thing_m", "thing_f", "thing_plural", "institution", "animal", "animal_plural"))
 
 

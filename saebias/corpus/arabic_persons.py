@@ -13,7 +13,15 @@ from saebias.corpus.labels import Evidence
 _NOUNS_IN_MIM = words_of("ar_contexts", "profession in م")
 _MAKES_A_ROLE = words_of("ar_contexts", "makes a role")
 _MACHINES = words_of("ar_contexts", "machine")
-_RULES = {"person": "person noun", "kin": "kin noun", "role": "role noun", "role_plural": "generic plural", "neutral": "neutral person noun", "name": "name"}
+_RULES = {
+    "person": "person noun",
+    "kin": "kin noun",
+    "role": "role noun",
+    "role_plural": "generic plural",
+    "neutral": "neutral person noun",
+    "open": "person noun of open gender",
+    "name": "name",
+}
 
 
 class PersonReading(Sentence):

@@ -22,6 +22,8 @@ COPULAS = frozenset(["كان", "كانت", "يكون", "تكون", "اصبح", "
 _BROKEN_PLURAL = re.compile(r"ا[^ا][^ا]ا[^اةي]|[تمف][^اوي]ا[^اي]ي[^اةي]|[مفشجحتنع][واسصتدعجنبطقرحخ]ا[^اوي][^اةي]|[^ا][^ا]ائ[^اةي]")
 
 _MEMORY = 64
+# Persons whose gender stands in what agrees with them: a proper name, عجوز.
+_OPEN = frozenset(("name", "open", "person noun of open gender"))
 # مرتبطة, رومانية: what is said of somebody rather than who it is.
 _PREDICATE = re.compile("م.+ة|.+ية|.ا..ة|..ي.ة")
 _REFERS_TO_A_FACT = frozenset(("هذا", "وهذا", "ذلك", "وذلك", "ما", "مما"))
@@ -53,7 +55,7 @@ UNNAMED = Subject("person")
 
 def is_neutral(mention: Mention) -> bool:
     """Whether a person mention is one whose grammar says nothing (شخص), as opposed to a proper name."""
-    return mention.gender == "N" and mention.evidence is not None and mention.evidence.rule != "name"
+    return mention.gender == "N" and mention.evidence is not None and mention.evidence.rule not in _OPEN
 
 
 def feminine_thing(word: Word) -> bool:
@@ -155,10 +157,10 @@ class Sentence:
             return None
         while back >= max(0, place - 6) and back + 1 not in self.starts:
             word = self.words[back]
-            if word.function == "relative" or (word.function == "clause" and word.text != "ان"):
-                return None
             if word.text in _REFERS_TO_A_FACT and gender == "M" and back == place - 1:
                 return Mention(-1, False, "-", None)
+            if word.function == "relative" or (word.function == "clause" and word.text != "ان"):
+                return None
             if back in self.verbs:
                 if word.text not in COPULAS:
                     return None
@@ -235,7 +237,7 @@ class Sentence:
             # مساعدة is help before it is a helper.
             return UNSURE if verb.human and not verb.intransitive else THING
         mention = Mention(ahead, True, noun.gender, self.own_evidence(ahead, noun.kind, noun))
-        if noun.kind == "name":
+        if noun.kind in ("name", "open"):
             return Subject("person", mention)
         if noun.gender == "N" or (noun.kind == "role_plural" and gender == "F" and not verb.plural):
             # A plural of people may take a verb in the feminine singular: تظهر الحشود, جاءت العمال.

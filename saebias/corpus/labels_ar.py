@@ -91,6 +91,8 @@ class _Reading(PersonReading):
         before = self.words[place - 1] if place not in self.clauses else None
         after = self.words[place + 1] if place + 1 < len(self.words) and place + 1 not in self.clauses else None
         person = word.noun is not None and word.noun.kind in PERSON_KINDS
+        if before is not None and before.text == "لا" and verb.past:
+            return False
         if before is not None and before.function in ("verb_particle", "relative", "pronoun"):
             return True
         if person:

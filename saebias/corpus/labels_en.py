@@ -85,7 +85,7 @@ class _Reading:
         if phrase.gender == "-":
             self.rejected.append(item)
             # "mother nature at her best": a pronoun may mean what the phrase names.
-            if phrase.words[0] in ("mother", "mama", "papa"):
+            if phrase.words[0] in ("mother", "mama", "papa") or phrase.rule == "animal":
                 self.animal = "a thing"
         else:
             self.evidence.append(item)
@@ -120,11 +120,17 @@ class _Reading:
             or token.entry.note.endswith("ambiguous")
             or token.base in ("guys", "babe", "babes")
             or self._in_a_name(place)
+            or self._kind_of_garment(place, token)
         )
         rule = f"{token.entry.kind} noun" if token.entry.kind in ("person", "role", "kin") else token.entry.kind.replace("_", " ")
         item = self._item(place, rule, token.entry.gender, ambiguous=ambiguous)
         self.evidence.append(item)
         self.persons.append(item)
+
+    def _kind_of_garment(self, place: int, token: Form) -> bool:
+        """ "A woman's dress" may be worn by nobody."""
+        after = self.tokens[place + 1].entry if token.possessive and self._adjacent(place) else None
+        return after is not None and after.kind == "thing"
 
     def _not_a_person(self, place: int, token: Form) -> str | None:
         """The rule by which a noun is not a person here, or None."""
@@ -137,6 +143,8 @@ class _Reading:
             and (before == "to" or token.base not in ("man", "father", "mother", "husband"))
         ):
             return "verb"
+        if before == "its" and token.entry is not None and (token.entry.kind == "kin" or token.base in _YOUNG):
+            return "animal's kin"
         if (
             token.base in _YOUNG
             and self.rejected
@@ -151,7 +159,7 @@ class _Reading:
                 token.folded.endswith(("s'", "s")) and token.entry is not None and (token.entry.number == "p" or token.folded in ("mens", "womens"))
             ):
                 return "thing for them"
-            if next_form.entry.kind == "animal" and token.entry is not None and token.entry.kind == "kin" and not token.possessive:
+            if next_form.entry.kind == "animal" and token.entry is not None and not token.possessive and (token.entry.kind == "kin" or token.base == "baby"):
                 return "animal's kin"
         if (
             token.capital
@@ -230,8 +238,6 @@ class _Reading:
         after = self.tokens[place + 1] if place + 1 < len(self.tokens) else None
         if token.base in ("miss", "misses", "count") and not (token.capital and (after is not None and (after.capital or after.folded == "of"))):
             return
-        if token.base == "frau" and after is None:
-            return
         item = self._item(place, "title", token.entry.gender, ambiguous=self._in_a_name(place) and self._is_acronym(place))
         self.evidence.append(item)
         self.persons.append(item)
@@ -278,8 +284,9 @@ class _Reading:
             return
         self.animal = "a ship" if token.entry.kind == "vessel" else "an animal"
 
-    def _nothing(self, place: int) -> None:
-        """A word that is listed so that no rule takes it for a person."""
+
+def _nothing(_reading: _Reading, _place: int) -> None:
+    """A word that is listed so that no rule takes it for a person."""
 
 
 _BY_KIND: dict[str, Callable[[_Reading, int], None]] = {
@@ -288,7 +295,7 @@ _BY_KIND: dict[str, Callable[[_Reading, int], None]] = {
     "title": _Reading._title,
     "animal": _Reading._animal,
     "vessel": _Reading._animal,
-    "thing": _Reading._nothing,
-    "not -man": _Reading._nothing,
-    "abstract": _Reading._nothing,
+    "thing": _nothing,
+    "not -man": _nothing,
+    "abstract": _nothing,
 }

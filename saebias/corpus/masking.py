@@ -37,6 +37,8 @@ def _rewrite(text: str, language: str, target: Target | None) -> str:
     if language not in ("en", "ar"):
         raise InputError(f"no masking for language {language!r}; captions are masked in 'en' and 'ar'")
     found = [item for item in label_caption(text, language).evidence if item.gender in "FM"]
+    if language == "ar":
+        found = _of_the_persons_meant(found)
     pieces: list[str] = []
     position = 0
     for start, end, items in _by_word(found):
@@ -52,6 +54,13 @@ def _rewrite(text: str, language: str, target: Target | None) -> str:
         position = end
     rewritten = "".join(pieces) + text[position:]
     return _articles(text, rewritten) if language == "en" else rewritten
+
+
+def _of_the_persons_meant(found: list[Evidence]) -> list[Evidence]:
+    """Without grammatical masculine that stays what it is: of generic plurals (العمال), and of others beside a woman (طفلها)."""
+    plurals = {item.start for item in found if item.rule == "generic plural"}
+    woman = any(item.gender == "F" for item in found)
+    return [item for item in found if item.mention_start not in plurals and (item.gender == "F" or item.explicit or not woman)]
 
 
 def _by_word(found: list[Evidence]) -> list[tuple[int, int, list[Evidence]]]:

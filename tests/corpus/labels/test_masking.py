@@ -67,9 +67,9 @@ def test_swapped_captions_have_the_other_gender(language: str) -> None:
     other = {"F": "M", "M": "F"}
     labels = [(label_caption(text, language).label, label_caption(swap(text, language), language).label) for text in ONE_GENDER[language]]
     kept = sum(before == after for before, after in labels)
-    # The rest has no word of the other gender ("an actor" is neutral, نجارة is carpentry).
+    # The rest has no word of the other gender ("an actor" is neutral, نجارة is carpentry) or is a generic plural (العمال), which stays.
     assert sum(after == other[before] for before, after in labels) >= 0.93 * len(labels)
-    assert kept <= 0.03 * len(labels)
+    assert kept <= 0.05 * len(labels)
 
 
 @pytest.mark.parametrize("language", ["en", "ar"])
@@ -109,7 +109,7 @@ def test_a_caption_and_its_swap_are_masked_alike_on_human_captions(data_dir: Pat
         row = json.loads(line)
         captions |= {row["sentence1"], row["sentence2"]}
     alike = sum(neutralise(swap(text, language), language) == neutralise(text, language) for text in captions)
-    assert alike / len(captions) >= {"en": 0.99, "ar": 0.88}[language]
+    assert alike / len(captions) >= {"en": 0.99, "ar": 0.9}[language]
 
 
 def test_an_unknown_language_is_refused() -> None:

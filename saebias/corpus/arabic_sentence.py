@@ -253,7 +253,12 @@ class Sentence:
             return UNNAMED if not verb.past and not word.article else UNSURE
         if gender == "F" and noun.kind == "guess" and not word.article:
             return UNNAMED
-        if gender == "M" and not feminine and (not verb.human or verb.intransitive):
+        if gender == "M" and not feminine and verb.human and not verb.intransitive:
+            # "He studied law", or "an illness led to": a known thing without an article may be either.
+            return UNSURE if noun.kind != "guess" and not word.article and not word.pronoun else None
+        if gender == "M" and not feminine and word.pronoun and noun.kind == "guess":
+            return UNSURE
+        if gender == "M" and not feminine:
             if noun.kind != "guess":
                 return THING
             return UNSURE if word.article else None

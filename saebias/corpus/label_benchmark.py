@@ -100,9 +100,14 @@ def _mt_geneval(folder: Path, keep: Callable[[str], bool]) -> list[BenchmarkRow]
         rows += _accuracy("mt_geneval", language, [(gender, label.label) for (_, gender), label in labels.items()])
         ordered = sum(female_score(labels[place, "F"]) > female_score(labels[place, "M"]) for place in chosen)
         rows.append(share("mt_geneval", language, "both", "pair ordering", ordered, len(chosen)))
+        word_rows = []
         for gender, name in (("F", "feminine"), ("M", "masculine")):
             marked = _lines(folder / "annotated" / f"geneval-sentences-{name}-dev.en_ar.{language}")
-            rows += _words("mt_geneval", language, gender, [marked[place] for place in chosen])
+            word_rows += _words("mt_geneval", language, gender, [marked[place] for place in chosen])
+        for measure in ("word precision", "word recall"):
+            same = [row for row in word_rows if row.measure == measure]
+            word_rows.append(share("mt_geneval", language, "both", measure, sum(row.hits for row in same), sum(row.n for row in same)))
+        rows += word_rows
     return rows + _contextual(folder, keep)
 
 

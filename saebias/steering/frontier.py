@@ -98,6 +98,25 @@ def choose_strengths(points: Sequence[DosePoint], budgets: Budgets) -> list[Choi
     return choices
 
 
+def choose_layer(points: Sequence[DosePoint], budgets: Budgets) -> int:
+    """The layer with the least spread left, summed over languages, when each language takes its best dose within the budgets there.
+
+    `points` are those of one kind of arm and target per language at several layers and strengths, on select, arm A0 of every layer and language among
+    them: doing nothing is always within the budgets. Comparing layers at one dose would favour layers where a full dose is cheap because it does nothing.
+    """
+    _check_split(points, "select", "layers are chosen on select")
+    left: dict[int, dict[str, float]] = {}
+    for point in points:
+        if point.within(budgets) and not np.isnan(point.spread):
+            of_layer = left.setdefault(point.layer, {})
+            of_layer[point.language] = min(point.spread, of_layer.get(point.language, np.inf))
+    languages = {point.language for point in points}
+    complete = {layer: sum(of_layer.values()) for layer, of_layer in left.items() if set(of_layer) == languages}
+    if not complete:
+        raise InputError("no layer has a point within the budgets in every language; hand in arm A0 of every layer and language")
+    return min(complete, key=lambda layer: (complete[layer], layer))
+
+
 def selective_debias(
     choice: Choice, labels: Sequence[ArmLabel], spread: Draws, *, split: str, select_images: Collection[str], report_images: Collection[str]
 ) -> tuple[float, float, float, str]:

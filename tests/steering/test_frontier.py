@@ -8,7 +8,7 @@ import pytest
 from saebias.errors import InputError
 from saebias.steering.arms import ArmLabel
 from saebias.steering.effects import Draws, EffectRow
-from saebias.steering.frontier import Budgets, Choice, DosePoint, choose_strengths, dose_points, selective_debias
+from saebias.steering.frontier import Budgets, Choice, DosePoint, choose_layer, choose_strengths, dose_points, selective_debias
 
 A0 = ArmLabel("A0", "nothing", "none", 0.0)
 
@@ -75,3 +75,25 @@ def test_dose_points_are_the_effect_rows_seen_on_both_axes() -> None:
     assert baseline.accuracy_loss == 0 and arm.accuracy_loss == pytest.approx(0.03) and arm.cross_entropy_rise == 0.01
     with pytest.raises(InputError, match="no arm A0"):
         dose_points(rows[4:])
+
+
+def at(layer: int, label: ArmLabel, spread: float, loss: float, language: str = "ar") -> DosePoint:
+    return DosePoint(label, layer, language, "select", loss, loss, spread, 0.1, None)
+
+
+def test_the_layer_chosen_is_where_an_affordable_dose_removes_most_not_where_a_full_dose_is_harmless() -> None:
+    early = [at(0, A0, 0.2, 0.0), at(0, a3(0.5), 0.2, 0.0), at(0, a3(1.0), 0.19, 0.0)]
+    late = [at(5, A0, 0.2, 0.0), at(5, a3(0.5), 0.12, 0.01), at(5, a3(1.0), 0.05, 0.3)]
+    assert choose_layer(early + late, Budgets()) == 5
+    ruinous = [at(7, A0, 0.2, 0.0), at(7, a3(0.5), 0.01, 0.5)]
+    assert choose_layer(early + ruinous, Budgets()) == 0
+
+
+def test_a_layer_is_chosen_for_all_languages_together() -> None:
+    points = [at(layer, A0, 0.2, 0.0, language) for layer in (2, 4) for language in ("en", "ar")]
+    points += [at(2, a3(1.0), 0.0, 0.0, "en"), at(4, a3(1.0), 0.08, 0.0, "en"), at(4, a3(1.0), 0.08, 0.0, "ar")]
+    assert choose_layer(points, Budgets()) == 4
+    with pytest.raises(InputError, match="hand in arm A0"):
+        choose_layer([at(2, a3(1.0), 0.1, 0.5)], Budgets())
+    with pytest.raises(InputError, match="layers are chosen on select"):
+        choose_layer([point(1.0, 0.1, 0.0, split="report")], Budgets())

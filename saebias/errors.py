@@ -15,6 +15,10 @@ class InputError(SaebiasError):
     """Data handed in by the user (file, column, row, array) cannot be used."""
 
 
+class NotEnoughData(InputError):
+    """The data lack what one analysis needs (a class, a context, a language): it is left out and said, the others go on."""
+
+
 class StoreError(SaebiasError):
     """Something on disk is missing, damaged, or held by somebody else."""
 

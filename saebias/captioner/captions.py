@@ -84,8 +84,18 @@ def continuations(spec: CaptionerSpec) -> list[Continuation]:
     rows = []
     for context in spec.contexts:
         rows += [Continuation(context.name, "en", gender, person_phrase(context, gender, "en").split(" beside")[0]) for gender in ("F", "M", "N")]
-        rows += [Continuation(context.name, "ar", gender, _up_to_next_word(f"{person_phrase(context, gender, 'ar')} {VERBS[gender]}")) for gender in ("F", "M")]
+        rows += [Continuation(context.name, "ar", gender, text) for gender in ("F", "M") for text in _arabic_beginnings(context, gender)]
     return rows
+
+
+def _arabic_beginnings(context: Context, gender: str) -> list[str]:
+    """The noun and the word after it; for a phrase of several words (عامل بناء) also its first noun with the verb at once (عامل يقف).
+
+    The second is what an intervened model says when it forgets the phrase's end: still that gender, so the closed set must not lose it.
+    """
+    phrase = person_phrase(context, gender, "ar")
+    beginnings = [f"{phrase} {VERBS[gender]}", f"{phrase.split(' ')[0]} {VERBS[gender]}"]
+    return list(dict.fromkeys(_up_to_next_word(text) for text in beginnings))
 
 
 def _up_to_next_word(phrase: str) -> str:

@@ -168,7 +168,8 @@ def _forced_ids(
 
 
 def _continuation_lengths(spec: CaptionerSpec, tokenizer: PreTrainedTokenizerFast) -> dict[tuple[str, str, str], int]:
-    return {(c.context, c.language, c.gender): len(tokenizer.encode(" " + c.text, add_special_tokens=False)) for c in continuations(spec)}
+    # Of several beginnings the first is the one that captions have.
+    return {(c.context, c.language, c.gender): len(tokenizer.encode(" " + c.text, add_special_tokens=False)) for c in reversed(continuations(spec))}
 
 
 def _score_batch(

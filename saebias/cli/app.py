@@ -73,6 +73,7 @@ def query(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
+    """Ask the catalogue."""
     from saebias.cli.asking import ask
 
     raise typer.Exit(ask(text, param or [], format_, out, check, config, set_ or []))
@@ -84,6 +85,7 @@ def status(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
+    """Show stages and running processes."""
     from saebias.cli.status import show_status
 
     show_status(config, set_ or [], watch=watch)

@@ -138,13 +138,13 @@ class TrainConfig(Slice):
     """Active latents per token."""
     epochs: float = Field(3.0, gt=0)
     """Passes over the rows of the sae split."""
-    batch_size: int = Field(1024, ge=2)
+    batch_size: int = Field(512, ge=2)
     """Rows per step."""
     learning_rate: float | None = Field(None, gt=0)
     """Adam's step; without it chosen from the step budget and the number of latents."""
-    aux_coefficient: float = Field(1 / 32, ge=0)
+    aux_coefficient: float = Field(1 / 8, ge=0)
     """Weight of the loss that revives dead latents."""
-    dead_after_rows: int = Field(20_000, ge=1)
+    dead_after_rows: int = Field(8192, ge=1)
     """A latent that was silent for this many rows counts as dead while training."""
     max_rows: int = Field(60_000, ge=1)
     """Rows of the sae split used per dictionary, drawn evenly over token kinds and languages."""
@@ -178,6 +178,8 @@ class SteerConfig(Slice):
 
     layer: int | None = Field(None, ge=0)
     """Layer to steer; without it chosen on the select split."""
+    positions: Literal["decision", "after_image"] = "decision"
+    """Where an edit acts: on the position whose next token decides the gender, or on all text behind the picture."""
     random_sets: int = Field(199, ge=19)
     """Matched random latent sets (arm A6): the smallest p is 1 / (this + 1)."""
     strengths: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)

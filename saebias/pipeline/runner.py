@@ -75,11 +75,11 @@ def _run_one(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, 
             # What an attempt without a finished unit left behind is no fact; the next attempt starts clean.
             _clear(item.folder)
         before = read_run(item.folder)
-        record = _new_record(cfg, item, 0.0 if force or before is None else before["seconds"])
+        record = _new_record(cfg, item, None if force else before)
         write_text(item.folder / "run.json", json.dumps(record, indent=1))
         progress = ProgressState()
         header = {"stage": item.stage.name, "run_id": item.run_id, "started": time.time(), "stages": [[n, p.state] for n, p in planned.items()]}
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         with run_log(item.folder) as log, watching(cfg.runtime.artifacts / "live" / f"{item.run_id}.json", header, progress) as monitor:
             watched = LoggingReporter(reporter, log, progress)
             try:
@@ -93,12 +93,14 @@ def _run_one(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, 
                 log.error(record["error"])
                 raise
             finally:
-                _close_record(item, record, time.perf_counter() - started, monitor.peak_bytes)
+                record["seconds"] = round(record["seconds"] + time.perf_counter() - started, 3)
+                record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - cpu_started, 3)
+                _close_record(item, record, monitor.peak_bytes)
         units, rows = len(record["units"]), record["n_rows"]
         reporter.info(f"{item.stage.name}: done in {record['seconds']:.1f} s, {rows:,} rows in {units} units, peak {record['peak_memory_mib']:,.0f} MiB")
 
 
-def _new_record(cfg: Config, item: PlannedStage, seconds_before: float) -> dict[str, Any]:
+def _new_record(cfg: Config, item: PlannedStage, before: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "run_id": item.run_id,
         "stage": item.stage.name,
@@ -108,7 +110,8 @@ def _new_record(cfg: Config, item: PlannedStage, seconds_before: float) -> dict[
         "status": "running",
         "started_at": datetime.now(UTC).isoformat(),
         "finished_at": None,
-        "seconds": seconds_before,
+        "seconds": 0.0 if before is None else before["seconds"],
+        "cpu_seconds": 0.0 if before is None else before["cpu_seconds"],
         "n_rows": 0,
         "rows_per_second": None,
         "peak_memory_mib": None,
@@ -120,11 +123,10 @@ def _new_record(cfg: Config, item: PlannedStage, seconds_before: float) -> dict[
     }
 
 
-def _close_record(item: PlannedStage, record: dict[str, Any], seconds: float, peak_bytes: int) -> None:
+def _close_record(item: PlannedStage, record: dict[str, Any], peak_bytes: int) -> None:
     done = manifests(item.folder)
     record["units"] = sorted(manifest["unit"] for manifest in done)
     record["finished_at"] = datetime.now(UTC).isoformat()
-    record["seconds"] = round(record["seconds"] + seconds, 3)
     record["n_rows"] = sum(sum(manifest["rows"].values()) for manifest in done)
     record["rows_per_second"] = round(record["n_rows"] / record["seconds"], 1) if record["seconds"] > 0 else None
     record["peak_memory_mib"] = round(peak_bytes / 2**20, 1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
+from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
-from saebias.stages.model_access import model_files
+from saebias.stages.model_access import model_files, spoken
 
 if TYPE_CHECKING:
     from saebias.stages.dictionaries import Dictionary
@@ -44,16 +46,23 @@ def run_features(ctx: StageContext) -> None:
     waiting = ctx.pending(list(visible))
     with ctx.reporter.task("testing latents", len(waiting), "dictionaries") as task:
         for name in waiting:
-            scores, sets = visible_rows(ctx, visible[name], array, index, samples)
-            with ctx.unit(name) as out:
-                out.rows("feature_scores", scores)
-                out.rows("feature_sets", sets)
+            _write_unit(ctx, name, partial(visible_rows, ctx, visible[name], array, index, samples))
             task.advance()
-    for name in ctx.pending([f"stereotype-{language}" for language in LANGUAGES]):
-        scores, sets = stereotype_rows(ctx, dictionaries, name.rpartition("-")[2], samples)
-        with ctx.unit(name) as out:
-            out.rows("feature_scores", scores)
-            out.rows("feature_sets", sets)
+    for name in ctx.pending([f"stereotype-{language}" for language in spoken(ctx)]):
+        _write_unit(ctx, name, partial(stereotype_rows, ctx, dictionaries, name.rpartition("-")[2], samples))
+
+
+def _write_unit(ctx: StageContext, name: str, compute: Callable[[], tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> None:
+    """Scores and sets of one unit; where the data lack what it needs it is left out, and the report says so."""
+    scores: list[dict[str, Any]] = []
+    sets: list[dict[str, Any]] = []
+    try:
+        scores, sets = compute()
+    except NotEnoughData as error:
+        ctx.reporter.warn(f"{name} is left out: {error}", alarm=True)
+    with ctx.unit(name) as out:
+        out.rows("feature_scores", scores)
+        out.rows("feature_sets", sets)
 
 
 def _gate(ctx: StageContext, reasons: dict[str, list[str]]) -> None:
@@ -128,7 +137,7 @@ def visible_rows(
     from saebias.stats.effects import auroc_columns
 
     scores, sets = [], []
-    for language in LANGUAGES:
+    for language in spoken(ctx):
         parts = {split: decision_part(index, samples, language, split, ("F", "M")) for split in ("select", "report")}
         _need_both(parts, language)
         assert_disjoint(parts["select"].contexts, parts["report"].contexts, "contexts")
@@ -169,7 +178,7 @@ def _need_both(parts: dict[str, Any], language: str) -> None:
     for split, part in parts.items():
         n_women = int(part.is_woman.sum())
         if min(n_women, len(part.is_woman) - n_women) < 2:
-            raise InputError(
+            raise NotEnoughData(
                 f"analyze: {n_women} clear images of women and {len(part.is_woman) - n_women} of men in {language}, split {split}; each needs two at least: "
                 "give more images, or name data.columns.visual_gender"
             )
@@ -225,7 +234,7 @@ def decision_part(index: TokenIndex, samples: dict[str, dict[str, Any]], languag
         if samples[sample_id]["visual_gender"] in genders
     ]
     if not pairs:
-        raise InputError(
+        raise NotEnoughData(
             f"analyze: no {language} decision rows of images showing {' or '.join(genders)} in split {split}; give more images or data.continuations that fit"
         )
     return DecisionPart(np.array([row for row, _ in pairs]), [sample for _, sample in pairs])
@@ -242,7 +251,7 @@ ANALYZE_FEATURES = Stage(
     run=run_features,
     help="dictionary quality, and which latents carry gender",
     needs=("prepare", "extract", "train"),
-    reads=("model", "analyze.permutations", "analyze.top", "analyze.fdr", "train.gate_fvu", "train.gate_dead", "train.allow_failed_gate"),
+    reads=("model", "analyze.permutations", "analyze.bootstrap", "analyze.top", "analyze.fdr", "train.gate_fvu", "train.gate_dead", "train.allow_failed_gate"),
     tables=("sae_quality", "feature_scores", "feature_sets"),
     inputs=model_files,
     estimate=_estimate,

@@ -1,4 +1,4 @@
-"""The behaviour metrics of a corpus: joins captions, probabilities and samples, and names the numbers as the catalogue does."""
+"""The behaviour metrics of a corpus: joins captions, probabilities and samples, and hands them to saebias.bias."""
 
 from __future__ import annotations
 
@@ -13,30 +13,6 @@ from saebias.pipeline.stage import StageContext
 
 if TYPE_CHECKING:
     from saebias.bias.rows import BiasRow, CaptionLabels, ExactProbabilities
-
-NAMES = {
-    "share_correct": "outcome_correct",
-    "share_wrong": "outcome_wrong",
-    "share_neutral": "outcome_neutral",
-    "share_mixed": "outcome_mixed",
-    "share_no_person": "outcome_no_person",
-    "share_correct_explicit": "outcome_correct_explicit",
-    "spread": "stereotype_spread",
-    "spread_variance": "stereotype_variance",
-    "spread_p": "stereotype_p",
-    "default": "masculine_default",
-    "default_these_contexts": "masculine_default_these_contexts",
-    "default_difference": "masculine_default",
-    "alignment": "reference_alignment",
-    "skew_abs_dataset": "amplification_dataset",
-    "skew_abs_exact": "amplification_exact",
-    "skew_abs_sampled": "amplification_sample",
-    "skew_abs_greedy": "amplification_greedy",
-    "step_abs_dataset_to_exact": "amplification_step_exact",
-    "step_abs_exact_to_sampled": "amplification_step_sample",
-    "step_abs_sampled_to_greedy": "amplification_step_greedy",
-}
-"""What the functions of saebias.bias call a number -> what the catalogue calls it; others keep their name."""
 
 
 def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
@@ -59,7 +35,7 @@ def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
         rows += ambiguous_shares(greedy)
     exact = exact_probabilities(ctx, samples)
     if exact is None or not (exact.gender_N == "A").any():
-        ctx.reporter.warn("analyze: no ambiguous sample (visual_gender A) was scored, so there are no stereotype and default")
+        ctx.reporter.warn("analyze: no ambiguous sample (visual_gender A) with a context was scored, so there are no stereotype and default")
     else:
         rows += _without_neutral(stereotype_rows(exact, seed=seed, n_draws=draws), ctx)
         references = reference_shares(ctx)
@@ -101,8 +77,8 @@ def exact_probabilities(ctx: StageContext, samples: dict[str, dict[str, Any]]) -
     for row in ctx.table("exact_probabilities").to_pylist():
         sample = samples[row["sample_id"]]
         key = (sample["image_id"], row["language"])
-        # The same picture in two rows of a table says the same thing twice.
-        if sample["visual_gender"] is not None and key not in seen:
+        # The same picture in two rows of a table says the same thing twice; a picture without a context belongs to no profession.
+        if sample["visual_gender"] is not None and sample["context"] is not None and key not in seen:
             seen.add(key)
             kept.append((row, sample))
     if not kept:
@@ -111,7 +87,7 @@ def exact_probabilities(ctx: StageContext, samples: dict[str, dict[str, Any]]) -
     return ExactProbabilities(
         image_N=np.array([sample["image_id"] for _, sample in kept]),
         cluster_N=np.array([sample["cluster_id"] for _, sample in kept]),
-        context_N=np.array([sample["context"] or "-" for _, sample in kept]),
+        context_N=np.array([sample["context"] for _, sample in kept]),
         language_N=np.array([row["language"] for row, _ in kept]),
         gender_N=np.array([sample["visual_gender"] for _, sample in kept]),
         p_f_N=said * np.array([row["p_female"] for row, _ in kept]),
@@ -145,11 +121,10 @@ def _without_neutral(rows: Iterable[BiasRow], ctx: StageContext) -> list[BiasRow
 
 
 def catalogue_rows(rows: Iterable[BiasRow]) -> list[dict[str, Any]]:
-    """Rows under the catalogue's names, NaN as null."""
+    """Rows of behavior_metrics, NaN as null."""
     found = []
     for row in rows:
         values = asdict(row)
-        values["metric"] = NAMES.get(row.metric, row.metric)
         for name in ("value", "low", "high"):
             values[name] = none_if_nan(values[name])
         values["note"] = row.note or None

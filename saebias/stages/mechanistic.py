@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.behavior_metrics import none_if_nan
 from saebias.stages.model_access import closed_set_of, closed_sets, model_files, open_model, prompts
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from saebias.vlm.loading import LoadedModel
 
 LANGUAGES = ("en", "ar")
+Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def open_source(ctx: StageContext) -> Source:
 def run_lens(ctx: StageContext) -> None:
     """The lens at the decision position of every image with a known visual gender."""
     for name in ctx.pending(["lens"]):
-        rows = lens_rows(ctx, open_source(ctx), open_model(ctx.cfg))
+        rows = _left_out_or(ctx, "lens", lambda: lens_rows(ctx, open_source(ctx), open_model(ctx.cfg)), [])
         with ctx.unit(name) as out:
             out.rows("lens", rows)
 
@@ -92,7 +93,7 @@ def lens_rows(ctx: StageContext, source: Source, loaded: LoadedModel) -> list[di
 
 def _first_tokens(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source: Source) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Per row the first token ids in which its F and M continuations part."""
-    from saebias.stages.steer_measure import boundary
+    from saebias.stages.steer_setup import boundary
     from saebias.vlm.prompts import decision
 
     sets, prompt = closed_sets(ctx), prompts(ctx.cfg)
@@ -136,7 +137,7 @@ def _last_layer(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source
 def run_probes(ctx: StageContext) -> None:
     """Probes of visible gender on clear images, per layer, language and token kind."""
     for name in ctx.pending(["probes"]):
-        rows = probe_rows(ctx, open_source(ctx))
+        rows = _left_out_or(ctx, "probes", lambda: probe_rows(ctx, open_source(ctx)), [])
         with ctx.unit(name) as out:
             out.rows("probes", rows)
 
@@ -208,7 +209,7 @@ def run_alignment(ctx: StageContext) -> None:
     """Cross-lingual measures per layer, and the points of the 3-D figure (axes fitted on select, points of report)."""
     for name in ctx.pending(["alignment"]):
         source = open_source(ctx)
-        rows, points = alignment_tables(ctx, source)
+        rows, points = _left_out_or(ctx, "alignment", lambda source=source: alignment_tables(ctx, source), ([], []))
         with ctx.unit(name) as out:
             out.rows("alignment", rows)
             out.rows("gender_projections", points)
@@ -237,7 +238,7 @@ def _paired(source: Source) -> tuple[TokenIndex, TokenIndex]:
     parts = [source.index.where(source.index.decision & known & (source.index.language == language)) for language in LANGUAGES]
     shared = np.intersect1d(parts[0].sample_id.astype(str), parts[1].sample_id.astype(str))
     if len(shared) == 0:
-        raise InputError("mechanistic: no image has a decision row in both languages; alignment needs English and Arabic captions of the same images")
+        raise NotEnoughData("mechanistic: no image has a decision row in both languages; alignment needs English and Arabic captions of the same images")
     kept = [part.where(np.isin(part.sample_id.astype(str), shared)) for part in parts]
     assert list(kept[0].sample_id) == list(kept[1].sample_id), "shards hold samples in one order for both languages"
     return kept[0], kept[1]
@@ -253,6 +254,15 @@ def _points(source: Source, layer: int, x_ND: np.ndarray, sample_ids: np.ndarray
     contexts = [source.samples[sample_id]["context"] for sample_id in sample_ids[shown]]
     points = axes.project(layer, x_ND[shown], list(sample_ids[shown]), list(language[shown]), list(gender[shown]), contexts)
     return [asdict(point) for point in points]
+
+
+def _left_out_or(ctx: StageContext, what: str, compute: Callable[[], Rows], nothing: Rows) -> Rows:
+    """What `compute` gives; where the data lack what it needs, nothing, and the report says so."""
+    try:
+        return compute()
+    except NotEnoughData as error:
+        ctx.reporter.warn(f"{what} is left out: {error}", alarm=True)
+        return nothing
 
 
 def _nan_to_null(row: dict[str, Any]) -> dict[str, Any]:

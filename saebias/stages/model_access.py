@@ -101,6 +101,12 @@ def closed_set_of(sets: Mapping[tuple[str, str], ClosedSet], context: str | None
     return sets.get((context or ANY_CONTEXT, language)) or sets.get((ANY_CONTEXT, language))
 
 
+def spoken(ctx: StageContext) -> list[str]:
+    """The languages that the corpus has captions in, English first."""
+    samples = ctx.table("samples")
+    return [language for language in ("en", "ar") if samples[f"caption_{language}"].null_count < samples.num_rows]
+
+
 def samples_of(ctx: StageContext) -> list[dict[str, Any]]:
     """The samples of the corpus as rows, by sample id."""
     return sorted(ctx.table("samples").to_pylist(), key=lambda row: row["sample_id"])

@@ -42,7 +42,7 @@ def draw_gallery(ctx: StageContext, ask: Ask, folder: Path) -> tuple[list[Report
     """(figures of the report, figures left out with the reason, rows of the table `figures`, files written)."""
     from saebias.plots.gallery import GALLERY
     from saebias.plots.report.data import ReportFigure
-    from saebias.plots.saving import figure_svg, save_figure, table_csv
+    from saebias.plots.saving import save_figure
 
     figures, left_out, rows, paths = [], [], [], []
     with ctx.reporter.task("drawing", len(GALLERY), "figures") as task:
@@ -55,11 +55,12 @@ def draw_gallery(ctx: StageContext, ask: Ask, folder: Path) -> tuple[list[Report
                 left_out.append(f"Figure left out: {error}")
                 task.advance()
                 continue
-            saved = save_figure(figure, table, folder / "figures", item.name)
+            kept = item.keep(table)
+            saved = save_figure(figure, kept, folder / "figures", item.name)
             paths += [saved.svg, saved.png, saved.csv]
             rows.append({"name": item.name, "title": item.title, "path": str(saved.svg), "csv_path": str(saved.csv), "n_points": saved.n_points})
             figures.append(
-                ReportFigure(item.name, item.title, item.section, item.caption, item.view, figure_svg(figure, item.name), table_csv(table, item.name))
+                ReportFigure(item.name, item.title, item.section, item.caption, item.view, saved.svg.read_text("utf-8"), saved.csv.read_text("utf-8"))
             )
             task.advance()
     return figures, left_out, rows, paths
@@ -127,6 +128,7 @@ def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], in
         left_out=rows("left_out"),
         stale=rows("select * from stale_runs"),
         harm_budget=ctx.cfg.steer.max_accuracy_loss,
+        cross_entropy_budget=ctx.cfg.steer.max_cross_entropy_rise,
         alarms=tuple(alarms),
         figures=tuple(figures),
         interactive=tuple(interactive),
@@ -165,7 +167,7 @@ PLOT = Stage(
     run=run_plot,
     help="figures with their data, and the report",
     needs=("prepare", "train", "analyze.behavior", "analyze.features", "steer", "mechanistic.lens", "mechanistic.probes", "mechanistic.alignment"),
-    reads=("plot", "model.name", "steer.max_accuracy_loss"),
+    reads=("plot", "model.name", "steer.max_accuracy_loss", "steer.max_cross_entropy_rise"),
     tables=("figures",),
     estimate=_estimate,
 )

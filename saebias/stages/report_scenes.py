@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ def _one_per_profession(order: list[str], rows: dict[str, dict[str, Any]]) -> li
 
 def _scene(row: dict[str, Any], changed: list[dict[str, Any]]) -> Scene:
     from saebias.plots.report.data import Scene, SceneCaption
+    from saebias.plots.report.pictures import thumbnail
 
     captions = []
     for language in ("en", "ar"):
@@ -47,15 +48,4 @@ def _scene(row: dict[str, Any], changed: list[dict[str, Any]]) -> Scene:
         if row[f"greedy_{language}"] is not None:
             captions.append(SceneCaption(language, "greedy", row[f"greedy_{language}"], p_female=row[f"p_female_{language}"]))
         captions += [SceneCaption(language, "steered", item["caption_after"], by=item["target"]) for item in changed if item["language"] == language]
-    return Scene(row["sample_id"], row["profession"], row["image_shows"], _thumbnail(row["image_path"]), tuple(captions))
-
-
-def _thumbnail(path: str) -> bytes:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        buffer = io.BytesIO()
-        small.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return Scene(row["sample_id"], row["profession"], row["image_shows"], thumbnail(Path(row["image_path"]), THUMBNAIL_PIXELS), tuple(captions))

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.model_access import closed_sets, features_of, model_files, open_model, prompts
 from saebias.stages.steer_setup import Known, Scene, chosen_latents, known_from_select, make_scene
@@ -44,11 +44,17 @@ class Bench:
     def samples(self) -> dict[str, dict[str, Any]]:
         return {row["sample_id"]: row for row in self.ctx.table("samples").to_pylist()}
 
+    @cached_property
+    def languages(self) -> list[str]:
+        """The languages whose stereotype latents were found."""
+        found = {row["language"] for row in self.ctx.table("feature_sets").to_pylist() if row["target"] == "stereotype"}
+        return [language for language in LANGUAGES if language in found]
+
     def scene(self, language: str, split: str, n_ambiguous: int, n_clear: int) -> Scene:
         """The images of a language and split."""
         limits = (n_ambiguous, n_clear)
         usable = [row for row in self.samples.values() if row[f"caption_{language}"] is not None]
-        return make_scene(usable, closed_sets(self.ctx), prompts(self.ctx.cfg)[language], language, split, limits, self.ctx.seed("images"))
+        return make_scene(self.loaded, usable, closed_sets(self.ctx), prompts(self.ctx.cfg)[language], language, split, limits, self.ctx.seed("images"))
 
     def main_scene(self, language: str, split: str) -> Scene:
         """The images that effects are measured on."""
@@ -66,7 +72,7 @@ class Bench:
 
         gaps = {row["sample_id"]: row["gap"] for row in self.ctx.table("exact_probabilities").to_pylist() if row["language"] == language}
         array = ActivationArray(activations_path(self.ctx))
-        return known_from_select(self.dictionaries[layer], array, token_index(self.ctx), self.samples, language, gaps)
+        return known_from_select(self.dictionaries[layer], array, token_index(self.ctx), self.samples, language, gaps, self.ctx.cfg.steer.positions)
 
     def arms(self, layer: int, language: str, strengths: list[float]) -> list[Arm]:
         """All arms of a layer and language: controls, ablations of every set, differences of means."""
@@ -81,30 +87,38 @@ class Bench:
 def run_steer(ctx: StageContext) -> None:
     """Layer, then doses on select, then effects, matched random sets and captions on report."""
     bench = Bench(ctx)
+    try:
+        _run_units(ctx, bench)
+    except NotEnoughData as error:
+        # Written whole, so that the report can be made and says why there is nothing here.
+        ctx.reporter.warn(f"steer is left out: {error}", alarm=True)
+        for name in ctx.pending(["left-out"]):
+            with ctx.unit(name) as out:
+                for table in TABLES:
+                    out.rows(table, [])
+
+
+def _run_units(ctx: StageContext, bench: Bench) -> None:
+    if not bench.languages:
+        raise NotEnoughData("steer: no language has a set of stereotype latents; see what analyze left out")
     for name in ctx.pending(["layer"]):
         rows = _layer_rows(bench)
         with ctx.unit(name) as out:
             out.rows("steering_effects", rows)
     layer = chosen_layer(ctx)
     ctx.reporter.info(f"steer: layer {layer}" + (" (chosen on select)" if ctx.cfg.steer.layer is None else ""))
-    for name in ctx.pending([f"select-{language}" for language in LANGUAGES]):
-        rows = _select_rows(bench, layer, name.rpartition("-")[2])
-        with ctx.unit(name) as out:
-            out.rows("steering_effects", rows)
-    for name in ctx.pending([f"report-{language}" for language in LANGUAGES]):
-        tables = _report_tables(bench, layer, name.rpartition("-")[2])
-        with ctx.unit(name) as out:
-            for table, rows in tables.items():
-                out.rows(table, rows)
-    for name in ctx.pending([f"captions-{language}" for language in LANGUAGES]):
-        tables = _caption_tables(bench, layer, name.rpartition("-")[2])
-        with ctx.unit(name) as out:
-            for table, rows in tables.items():
-                out.rows(table, rows)
+    parts = {"select": _select_tables, "report": _report_tables, "captions": _caption_tables}
+    for part, compute in parts.items():
+        for language in bench.languages:
+            for name in ctx.pending([f"{part}-{language}"]):
+                tables = compute(bench, layer, language)
+                with ctx.unit(name) as out:
+                    for table, rows in tables.items():
+                        out.rows(table, rows)
 
 
 def _layer_rows(bench: Bench) -> list[dict[str, Any]]:
-    """On select, what ablating the stereotype latents of each layer wholly does; nothing of it is reported."""
+    """On select, what ablating the stereotype latents of each layer does, dose by dose; nothing of it is reported."""
     from saebias.stages.steer_measure import measure, table_rows
     from saebias.steering.arms import ablation_arms, control_arms
 
@@ -112,42 +126,40 @@ def _layer_rows(bench: Bench) -> list[dict[str, Any]]:
     if wanted is not None and wanted not in bench.dictionaries:
         raise InputError(f"steer.layer={wanted}: there is no dictionary of that layer; there are {', '.join(map(str, bench.dictionaries))}")
     rows: list[dict[str, Any]] = []
-    for language in LANGUAGES:
+    for language in bench.languages:
         scene = bench.scene(language, "select", LAYER_IMAGES, LAYER_IMAGES // 2)
         features = bench.features(scene)
         for layer, dictionary in bench.dictionaries.items():
             if wanted is not None and layer != wanted:
                 continue
             own = {name: latents for name, latents in chosen_latents(bench.ctx, layer).items() if name == f"stereotype/{language}"}
-            arms = control_arms(dictionary.sae)[:1] + ablation_arms(dictionary.sae, own, [1.0], bench.known(layer, language).mean_F)
+            arms = control_arms(dictionary.sae)[:1] + ablation_arms(dictionary.sae, own, bench.ctx.cfg.steer.strengths, bench.known(layer, language).mean_F)
             found = measure(bench.ctx, bench.loaded, features, scene, dictionary.hook, arms)
             rows += [{**row, "note": "; ".join(filter(None, ["choice of layer", row["note"]]))} for row in table_rows(found.rows)]
     return rows
 
 
 def chosen_layer(ctx: StageContext) -> int:
-    """The layer to steer: the configured one, else the one with least stereotype left over both languages among those within the accuracy budget.
+    """The layer to steer: the configured one, else the one where the best dose within the budgets leaves least stereotype, over both languages.
 
-    Where no layer keeps the budget, the one that loses least. Read from the rows of select, so that a resumed run chooses the same.
+    Read from the rows of select, so that a resumed run chooses the same.
     """
-    rows = [row for row in ctx.table("steering_effects").to_pylist() if (row["note"] or "").startswith("choice of layer")]
-    layers = sorted({row["layer"] for row in rows})
-    left, loss = {}, {}
-    for layer in layers:
-        of_layer = {(row["language"], row["arm"], row["metric"]): row["value"] for row in rows if row["layer"] == layer}
-        left[layer] = sum(of_layer[language, "A3", "stereotype_spread"] for language in LANGUAGES)
-        loss[layer] = max(of_layer[language, "A0", "clear_accuracy"] - of_layer[language, "A3", "clear_accuracy"] for language in LANGUAGES)
-    allowed = [layer for layer in layers if loss[layer] <= ctx.cfg.steer.max_accuracy_loss]
-    return min(allowed, key=lambda layer: (left[layer], layer)) if allowed else min(layers, key=lambda layer: (loss[layer], layer))
+    from saebias.stages.steer_choice import budgets, select_points
+    from saebias.steering.frontier import choose_layer
+
+    if ctx.cfg.steer.layer is not None:
+        return ctx.cfg.steer.layer
+    return choose_layer(select_points(ctx, "choice of layer", ("A0", "A3")), budgets(ctx))
 
 
-def _select_rows(bench: Bench, layer: int, language: str) -> list[dict[str, Any]]:
+def _select_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
     from saebias.stages.steer_measure import measure, table_rows
 
     scene = bench.main_scene(language, "select")
     arms = bench.arms(layer, language, list(bench.ctx.cfg.steer.strengths))
     found = measure(bench.ctx, bench.loaded, bench.features(scene), scene, bench.dictionaries[layer].hook, arms)
-    return [{**row, "note": "; ".join(filter(None, ["dose on select", row["note"]]))} for row in table_rows(found.rows)]
+    rows = [{**row, "note": "; ".join(filter(None, ["dose on select", row["note"]]))} for row in table_rows(found.rows)]
+    return {"steering_effects": rows}
 
 
 def choices(bench: Bench, layer: int, language: str) -> list[Any]:
@@ -159,7 +171,7 @@ def choices(bench: Bench, layer: int, language: str) -> list[Any]:
 
 def _report_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
     from saebias.features.selection import assert_disjoint
-    from saebias.stages.steer_choice import debias_rows, random_arms, strength_of
+    from saebias.stages.steer_choice import debias_rows, random_arms, strength_of, without_p
     from saebias.stages.steer_measure import measure, measure_sets, table_rows
     from saebias.steering.effects import against_random_sets
 
@@ -170,13 +182,15 @@ def _report_tables(bench: Bench, layer: int, language: str) -> dict[str, list[di
     arms = bench.arms(layer, language, list(ctx.cfg.steer.strengths))
     found = measure(ctx, bench.loaded, features, scene, hook, arms)
     chosen = choices(bench, layer, language)
-    groups, balance = random_arms(bench, layer, language, {f"{t}/{language}": strength_of(ctx, chosen, f"{t}/{language}") for t in ("stereotype", "visible")})
+    groups, balance, unlike = random_arms(
+        bench, layer, language, {f"{t}/{language}": strength_of(ctx, chosen, f"{t}/{language}") for t in ("stereotype", "visible")}
+    )
     rows, drawn = list(found.rows), []
     for group, values in zip(groups, measure_sets(ctx, bench.loaded, features, scene, hook, found.closed[0], groups), strict=True):
         rows, some = against_random_sets(rows, values, group.label, found.place)
         drawn += some
     return {
-        "steering_effects": table_rows(rows + debias_rows(chosen, found, select, scene)),
+        "steering_effects": table_rows(without_p(rows, unlike) + debias_rows(chosen, found, select, scene)),
         "steering_random_sets": [vars_of(row) for row in drawn],
         "matching_balance": balance,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from saebias.stages.steer_measure import Measured
     from saebias.steering.arms import RandomSets
     from saebias.steering.effects import EffectRow
-    from saebias.steering.frontier import Budgets, Choice
+    from saebias.steering.frontier import Budgets, Choice, DosePoint
 
 
 def budgets(ctx: StageContext) -> Budgets:
@@ -25,19 +26,25 @@ def budgets(ctx: StageContext) -> Budgets:
     return Budgets(ctx.cfg.steer.max_accuracy_loss, ctx.cfg.steer.max_cross_entropy_rise)
 
 
-def choices_on_select(ctx: StageContext, layer: int, language: str) -> list[Choice]:
-    """The strength chosen for every arm and target, from the rows that the select unit wrote."""
+def select_points(ctx: StageContext, unit: str, arms: Sequence[str], layer: int | None = None, language: str | None = None) -> list[DosePoint]:
+    """The dose points that a unit on select wrote (its rows' notes begin with `unit`), of some arms, one layer and language or all."""
     from saebias.steering.effects import EffectRow
-    from saebias.steering.frontier import choose_strengths, dose_points
+    from saebias.steering.frontier import dose_points
 
     rows = []
     for row in ctx.table("steering_effects").to_pylist():
-        if (row["note"] or "").startswith("dose on select") and row["layer"] == layer and row["language"] == language:
+        if (row["note"] or "").startswith(unit) and layer in (None, row["layer"]) and language in (None, row["language"]):
             for name in ("value", "low", "high"):
                 row[name] = float("nan") if row[name] is None else row[name]
             rows.append(EffectRow(**row))
-    points = [point for point in dose_points(rows) if point.label.arm in ("A3", "A7", "A8")]
-    return choose_strengths(points, budgets(ctx))
+    return [point for point in dose_points(rows) if point.label.arm in arms]
+
+
+def choices_on_select(ctx: StageContext, layer: int, language: str) -> list[Choice]:
+    """The strength chosen for every arm and target, from the rows that the select unit wrote."""
+    from saebias.steering.frontier import choose_strengths
+
+    return choose_strengths(select_points(ctx, "dose on select", ("A3", "A7", "A8"), layer, language), budgets(ctx))
 
 
 def strength_of(ctx: StageContext, chosen: Sequence[Choice], target: str) -> float:
@@ -48,24 +55,22 @@ def strength_of(ctx: StageContext, chosen: Sequence[Choice], target: str) -> flo
     return max(ctx.cfg.steer.strengths)
 
 
-def random_arms(bench: Bench, layer: int, language: str, strengths: Mapping[str, float]) -> tuple[list[RandomSets], list[dict[str, Any]]]:
-    """Matched random sets (arm A6) per target, and how well they match."""
+def random_arms(bench: Bench, layer: int, language: str, strengths: Mapping[str, float]) -> tuple[list[RandomSets], list[dict[str, Any]], dict[str, str]]:
+    """Matched random sets (arm A6) per target, how well they match, and per target that cannot be matched the sentence that says so."""
     import torch
 
     from saebias.features.matching import matched_sets
     from saebias.steering.arms import random_sets
 
     ctx, dictionary, known = bench.ctx, bench.dictionaries[layer], bench.known(layer, language)
-    groups, balance = [], []
+    groups, balance, unlike = [], [], {}
     for target, strength in strengths.items():
         latents = chosen_latents(ctx, layer)[target]
         found = matched_sets(known.profile, np.array(latents), n_sets=ctx.cfg.steer.random_sets, seed=ctx.seed(f"random-{target}"), refuse=False)
         if found.largest_imbalance >= 0.1:
             worst = max(found.balance, key=lambda row: abs(row.standardised_difference))
-            ctx.reporter.warn(
-                f"steer: random sets for {target} are matched only to {found.largest_imbalance:.2f} SD ({worst.covariate}); below 0.1 is alike",
-                alarm=True,
-            )
+            unlike[target] = f"random sets are matched only to {found.largest_imbalance:.2f} SD ({worst.covariate}), below 0.1 is alike: no p"
+            ctx.reporter.warn(f"steer ({target}): {unlike[target]}", alarm=True)
         groups.append(random_sets(dictionary.sae, target, latents, torch.from_numpy(np.asarray(found.sets_RK)), known.mean_F, strength, known.x_ND))
         balance += [
             {
@@ -79,7 +84,17 @@ def random_arms(bench: Bench, layer: int, language: str, strengths: Mapping[str,
             }
             for row in found.balance
         ]
-    return groups, balance
+    return groups, balance, unlike
+
+
+def without_p(rows: Sequence[EffectRow], unlike: Mapping[str, str]) -> list[EffectRow]:
+    """The rows; where the random sets are not like the latents they control, p is taken back and the note says why."""
+    return [
+        replace(row, p=None, note="; ".join(filter(None, [row.note, unlike[row.target]])))
+        if row.target in unlike and (row.p is not None or row.arm == "A6")
+        else row
+        for row in rows
+    ]
 
 
 def debias_rows(chosen: Sequence[Choice], found: Measured, select: Scene, report: Scene) -> list[EffectRow]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saebias.pipeline.stage import StageContext
 from saebias.stages.behavior_metrics import none_if_nan
-from saebias.stages.steer_setup import Scene
+from saebias.stages.steer_setup import Scene, boundary
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from saebias.identifiers import HookPoint
     from saebias.steering.arms import Arm, ArmLabel, RandomSets
     from saebias.steering.effects import Draws, EffectRow, Place
     from saebias.steering.outcomes import ClosedSet
+    from saebias.vlm.hooks import EditContext, EditFn
     from saebias.vlm.images import ImageFeatures
     from saebias.vlm.loading import LoadedModel
-    from saebias.vlm.prompts import PromptTokens
 
 # Legend: S copies (arms or sets), E asked tokens, N images.
 
@@ -41,7 +43,8 @@ def measure(ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, sce
     from saebias.steering.scores import Questions, copies_of, score
 
     copies = copies_of([arm.edit for arm in arms])
-    scored = score(loaded, features, scene.questions, hook, [copies], reporter=ctx.reporter)[0]
+    where = ctx.cfg.steer.positions
+    scored = score(loaded, features, scene.questions, hook, [copies], where=where, reporter=ctx.reporter)[0]
     closed = scored.closed_set(scene.questions)
     images, draws_seed = scene.images, ctx.seed(f"draws-{scene.language}-{scene.split}")
     draws = closed_set_draws(images, closed, closed[0], seed=draws_seed, n_draws=ctx.cfg.analyze.bootstrap)
@@ -50,8 +53,8 @@ def measure(ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, sce
         draws["kl_to_baseline"] = image_mean_draws(images, np.maximum(scored.kl_SN, 0.0), seed=draws_seed, n_draws=ctx.cfg.analyze.bootstrap)
     captions = tuple((sample[f"caption_{scene.language}"],) for sample in scene.samples)
     if all(texts[0] for texts in captions):
-        plain = Questions(scene.prompt, captions)
-        answers = score(loaded, features, plain, hook, [copies], reporter=ctx.reporter)[0]
+        plain = Questions(scene.prompt, captions, shared=scene.shared)
+        answers = score(loaded, features, plain, hook, [copies], where=where, reporter=ctx.reporter)[0]
         keep_E = off_gender_tokens(loaded, scene, answers.picture_E, answers.place_E)
         entropy_SN = answers.mean_cross_entropy(keep_E, len(scene.samples))
         draws["cross_entropy_rise"] = image_mean_draws(images, entropy_SN - entropy_SN[0], seed=draws_seed, n_draws=ctx.cfg.analyze.bootstrap)
@@ -76,13 +79,6 @@ def off_gender_tokens(loaded: LoadedModel, scene: Scene, picture_E: np.ndarray, 
     return np.array([keep[picture, place] for picture, place in zip(picture_E.tolist(), place_E.tolist(), strict=True)])
 
 
-def boundary(prompt: str) -> PromptTokens:
-    """The prompt as far as its boundary with a caption goes: its last character decides how the caption is tokenised."""
-    from saebias.vlm.prompts import PromptTokens
-
-    return PromptTokens((), None, prompt[-1:])
-
-
 def measure_sets(
     ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, scene: Scene, hook: HookPoint, baseline: ClosedSet, groups: Sequence[RandomSets]
 ) -> list[dict[str, np.ndarray]]:
@@ -90,7 +86,8 @@ def measure_sets(
     from saebias.steering.effects import closed_set_values
     from saebias.steering.scores import copies_of_sets, score
 
-    scored = score(loaded, features, scene.questions, hook, [copies_of_sets(group) for group in groups], reporter=ctx.reporter)
+    copies = [copies_of_sets(group) for group in groups]
+    scored = score(loaded, features, scene.questions, hook, copies, where=ctx.cfg.steer.positions, reporter=ctx.reporter)
     return [closed_set_values(scene.images, found.closed_set(scene.questions), baseline) for found in scored]
 
 
@@ -123,11 +120,12 @@ def steered_captions(
         return generate_captions(loaded, features, [scene.prompt] * len(scene.samples), max_new_tokens=ctx.cfg.model.max_new_tokens, edit=edit)
 
     baseline = write(None)
+    decides_B = decision_positions(loaded, features, scene)
     written: dict[ArmLabel, list[str]] = {}
     rows: list[dict[str, Any]] = []
     with ctx.reporter.task(f"captions under each arm ({scene.language})", len(arms), "arms") as task:
         for arm in arms:
-            texts = write(Edit({hook: as_hook(arm.edit)}, where="after_image"))
+            texts = write(Edit({hook: _at_positions(ctx, as_hook(arm.edit), decides_B)}, where="after_image"))
             written[arm.label] = texts
             for sample, text, before in zip(scene.samples, texts, baseline, strict=True):
                 label = label_caption(text, scene.language)
@@ -153,6 +151,30 @@ def steered_captions(
     effects = effect_rows(labels, draws, Place(hook.layer, scene.language, scene.split))
     effects += _text_rows(labels, written, baseline, scene, Place(hook.layer, scene.language, scene.split), agreement_consistent)
     return rows, effects, caption_alarms(written, baseline)
+
+
+def decision_positions(loaded: LoadedModel, features: ImageFeatures, scene: Scene) -> np.ndarray:
+    """Per image the position (from 0, without padding) whose next token decides the gender."""
+    from saebias.vlm.inputs import build_inputs
+
+    inputs = build_inputs(loaded, features, [scene.prompt] * len(scene.samples))
+    return inputs.prompt_length_B - 1 + np.array(scene.shared)
+
+
+def _at_positions(ctx: StageContext, change: EditFn, decides_B: np.ndarray) -> EditFn:
+    """The edit where the configuration says: at the decision position of each row alone, or wherever the pass allows."""
+    import torch
+
+    if ctx.cfg.steer.positions == "after_image":
+        return change
+    positions = torch.from_numpy(decides_B)
+
+    def at_decision(x_BTD: Tensor, context: EditContext) -> Tensor:
+        is_there = context.position_BT == positions.to(context.position_BT.device)[context.row_B][:, None]
+        mask_BT = context.mask_BT & is_there
+        return change(x_BTD, replace(context, mask_BT=mask_BT)) if bool(mask_BT.any()) else x_BTD
+
+    return at_decision
 
 
 def _text_rows(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import StageContext
 from saebias.stages.model_access import ClosedSet, closed_set_of
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from saebias.steering.outcomes import Images
     from saebias.steering.scores import Questions
     from saebias.store.arrays import ActivationArray
+    from saebias.vlm.loading import LoadedModel
+    from saebias.vlm.prompts import PromptTokens
 
 # Legend: N rows, D model dimension, F latents.
 
@@ -34,6 +36,8 @@ class Scene:
     samples: list[dict[str, Any]]
     sets: list[ClosedSet]
     prompt: str
+    shared: tuple[int, ...]
+    """Per image the number of caption tokens that its F and M continuations share."""
 
     @property
     def images(self) -> Images:
@@ -54,7 +58,7 @@ class Scene:
 
         texts = tuple(tuple(chosen.all) for chosen in self.sets)
         genders = tuple(("F",) * len(c.female) + ("M",) * len(c.male) + ("N",) * len(c.neutral) for c in self.sets)
-        return Questions(self.prompt, texts, genders)
+        return Questions(self.prompt, texts, genders, self.shared)
 
 
 def choose_images(samples: Sequence[dict[str, Any]], split: str, n_ambiguous: int, n_clear: int, seed: int) -> list[dict[str, Any]]:
@@ -68,7 +72,7 @@ def choose_images(samples: Sequence[dict[str, Any]], split: str, n_ambiguous: in
     for genders, limit in ((("A",), n_ambiguous), (("F", "M"), n_clear)):
         pool = [s for s in samples if s["split"] == split and s["visual_gender"] in genders and s["context"] is not None]
         if not pool:
-            raise InputError(
+            raise NotEnoughData(
                 f"steer: split {split} has no image with a context that shows {' or '.join(genders)}; give more images, or data.columns.visual_gender"
             )
         seen: dict[tuple[str, ...], int] = {}
@@ -91,15 +95,33 @@ def choose_images(samples: Sequence[dict[str, Any]], split: str, n_ambiguous: in
 
 
 def make_scene(
-    samples: Sequence[dict[str, Any]], sets: dict[tuple[str, str], ClosedSet], prompt: str, language: str, split: str, limits: tuple[int, int], seed: int
+    loaded: LoadedModel,
+    samples: Sequence[dict[str, Any]],
+    sets: dict[tuple[str, str], ClosedSet],
+    prompt: str,
+    language: str,
+    split: str,
+    limits: tuple[int, int],
+    seed: int,
 ) -> Scene:
     """The scene of one language and split; raises InputError when an image has no closed set."""
+    from saebias.vlm.prompts import decision_token_count
+
     chosen = choose_images(samples, split, *limits, seed)
     served = [closed_set_of(sets, sample["context"], language) for sample in chosen]
     missing = [sample["context"] for sample, found in zip(chosen, served, strict=True) if found is None]
     if missing:
         raise InputError(f"steer: context {missing[0]!r} has no {language} continuations; add them to data.continuations")
-    return Scene(language, split, chosen, [found for found in served if found is not None], prompt)
+    kept = [found for found in served if found is not None]
+    shared = {found: decision_token_count(loaded, boundary(prompt), list(found.female), list(found.male)) for found in set(kept)}
+    return Scene(language, split, chosen, kept, prompt, tuple(shared[found] for found in kept))
+
+
+def boundary(prompt: str) -> PromptTokens:
+    """The prompt as far as its boundary with a caption goes: its last character decides how the caption is tokenised."""
+    from saebias.vlm.prompts import PromptTokens
+
+    return PromptTokens((), None, prompt[-1:])
 
 
 def chosen_latents(ctx: StageContext, layer: int) -> dict[str, list[int]]:
@@ -129,17 +151,22 @@ class Known:
 
 
 def known_from_select(
-    dictionary: Dictionary, array: ActivationArray, index: TokenIndex, samples: dict[str, dict[str, Any]], language: str, gap_of: dict[str, float]
+    dictionary: Dictionary,
+    array: ActivationArray,
+    index: TokenIndex,
+    samples: dict[str, dict[str, Any]],
+    language: str,
+    gap_of: dict[str, float],
+    positions: str,
 ) -> Known:
     """Means, profile and directions from the rows of the select split; `gap_of` is the model's gap per sample (exact, nats)."""
     import torch
 
-    from saebias.features.matching import profile_of
     from saebias.steering.edits import difference_of_means
 
     part = index.where((index.split == "select") & (index.language == language))
     gender = np.array([samples[sample_id]["visual_gender"] or "-" for sample_id in part.sample_id])
-    reached = part.where(_reached(part) & (gender == "A"))
+    reached = part.where((part.decision if positions == "decision" else _behind_picture(part)) & (gender == "A"))
     x_ND = torch.from_numpy(array.read_rows(dictionary.hook, reached.row))
     codes_NF = dictionary.sae.encode(x_ND)
     decision = part.where(part.decision)
@@ -151,11 +178,32 @@ def known_from_select(
     x_open_ND = x_decision_ND[torch.from_numpy(open_)]
     directions = {f"visible/{language}": visible_D, f"stereotype/{language}": difference_of_means(x_open_ND, torch.from_numpy(leans))}
     toward = {name: float((x_open_ND @ (d / d.norm())).mean()) for name, d in directions.items()}
-    profile = profile_of(codes_NF.numpy(), dictionary.sae.W_dec_FD.norm(dim=1).numpy(), reached.token_kind)
-    return Known(x_ND, codes_NF.mean(0), profile, directions, toward)
+    return Known(x_ND, codes_NF.mean(0), _profile(dictionary, array, part, codes_NF.numpy()), directions, toward)
 
 
-def _reached(part: TokenIndex) -> np.ndarray:
+PROFILE_ROWS = 4096
+
+
+def _profile(dictionary: Dictionary, array: ActivationArray, part: TokenIndex, codes_NF: np.ndarray) -> LatentProfile:
+    """What latents are matched on: how often and how strongly they fire where the edit acts, and on which kinds of token they fire at all."""
+    import torch
+
+    from saebias.features.matching import LatentProfile, profile_of
+    from saebias.stages.token_index import balanced_rows
+
+    norm_F = dictionary.sae.W_dec_FD.norm(dim=1).numpy()
+    everywhere = np.sort(balanced_rows(part, PROFILE_ROWS, seed=0))
+    all_codes = dictionary.sae.encode(torch.from_numpy(array.read_rows(dictionary.hook, part.row[everywhere]))).numpy()
+    kinds = profile_of(all_codes, norm_F, part.token_kind[everywhere])
+    active_NF = codes_NF > 0
+    fired_F = active_NF.sum(0)
+    mean_F = codes_NF.sum(0) / np.maximum(fired_F, 1)
+    # A latent that fires here but not in the sample of all tokens has no profile of kinds: it is left out of the pool.
+    known_F = kinds.kind_share_FP.sum(1) > 0
+    return LatentProfile(np.where(known_F, fired_F / len(codes_NF), 0.0), mean_F, norm_F, kinds.kind_share_FP, kinds.kinds)
+
+
+def _behind_picture(part: TokenIndex) -> np.ndarray:
     """Rows at text positions behind the picture, up to the position that decides the gender."""
     key = np.char.add(part.sample_id.astype(str), part.language.astype(str))
     _, item_N = np.unique(key, return_inverse=True)
@@ -165,7 +213,7 @@ def _reached(part: TokenIndex) -> np.ndarray:
     decides = np.full(item_N.max() + 1, -1)
     np.maximum.at(decides, item_N[part.decision], part.position[part.decision])
     if (last_image < 0).all():
-        raise InputError("steer: the extract run kept no image tokens, so the text behind the picture is not known; set extract.image_tokens=all")
+        raise InputError("steer.positions=after_image: the extract run kept no image tokens; set extract.image_tokens=all, or steer.positions=decision")
     return (part.position > last_image[item_N]) & (part.position <= decides[item_N])
 
 
@@ -174,7 +222,7 @@ def leaning_contexts(sample_ids: np.ndarray, samples: dict[str, dict[str, Any]],
     contexts = np.array([samples[sample_id]["context"] or "-" for sample_id in sample_ids])
     names = np.unique(contexts)
     if len(names) < 2:
-        raise InputError(f"steer: {len(names)} context of ambiguous images in split select; a stereotype needs two at least")
+        raise NotEnoughData(f"steer: {len(names)} context of ambiguous images in split select; a stereotype needs two at least")
     gaps = np.array([gap_of[sample_id] for sample_id in sample_ids])
     means = {name: gaps[contexts == name].mean() for name in names}
     upper = sorted(names, key=lambda name: means[name])[len(names) // 2 :]

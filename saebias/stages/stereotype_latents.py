@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saebias.errors import InputError
+from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import StageContext
 from saebias.stages.model_access import closed_set_of
 
@@ -16,20 +16,17 @@ if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
     from saebias.stages.dictionaries import Dictionary
 
-# Legend: N images, T text positions up to the decision, D model dimension, F latents.
+# Legend: N images, D model dimension, F latents.
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """The gap of each image and, per hook point, activations and gradients at the text positions behind the picture, summed over later."""
+    """The gap of each image and, per hook point, activations and gradients at its decision position, [N, D]."""
 
     gap_N: np.ndarray
     sample: list[dict[str, Any]]
     x_ND: dict[HookPoint, np.ndarray]
-    """Activations of all text positions of all images, [positions, D]."""
     grad_ND: dict[HookPoint, np.ndarray]
-    image_of_row: np.ndarray
-    """Which image each position belongs to."""
 
 
 def stereotype_rows(
@@ -46,22 +43,65 @@ def stereotype_rows(
     found = {split: ambiguous_gradients(ctx, [d.hook for d in dictionaries], language, samples, split) for split in ("select", "report")}
     contexts = {split: np.array([sample["context"] for sample in part.sample]) for split, part in found.items()}
     assert_disjoint(contexts["select"], contexts["report"], "contexts")
+    for split, names in contexts.items():
+        if len(set(names)) < 3:
+            raise NotEnoughData(f"analyze: {len(set(names))} contexts with ambiguous images in split {split}; variance over contexts needs three at least")
     scores, sets = [], []
     for dictionary in dictionaries:
         # One reference for both splits: what the intervention puts in a latent's place is known from select alone.
         reference_F, firing_F = _mean_codes(dictionary, found["select"])
-        parts = {split: between_context(_attribution(dictionary, found[split], reference_F), found[split].gap_N, contexts[split]) for split in found}
+        attribution = {split: _attribution(dictionary, found[split], reference_F) for split in found}
+        parts = {split: between_context(attribution[split], found[split].gap_N, contexts[split]) for split in found}
         chosen = top_latents(parts["select"].score_F, ctx.cfg.analyze.top, firing_F > 0)
+        tested = _tested(ctx, dictionary, found, attribution, contexts, chosen)
         ctx.reporter.info(
             f"stereotype ({language}) {dictionary.hook.name}: latents explain {parts['select'].explained:.2f} of the variance over contexts"
             f" on select, {parts['report'].explained:.2f} on report"
         )
-        scores += _score_rows(dictionary, language, parts, firing_F, set(chosen.tolist()))
+        scores += _score_rows(dictionary, language, parts, firing_F, tested)
         sets += set_rows(dictionary, language, "stereotype", chosen, parts["select"].score_F)
     return scores, sets
 
 
-def _score_rows(dictionary: Dictionary, language: str, parts: dict[str, Any], firing_F: np.ndarray, chosen: set[int]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Tested:
+    """p and q of every latent on select, and the interval of the chosen ones on report."""
+
+    p_F: np.ndarray
+    q_F: np.ndarray
+    chosen: set[int]
+    interval: dict[int, tuple[float, float]]
+    """Empty where a context of report has one drawing only, so that its noise is not known."""
+
+
+def _tested(
+    ctx: StageContext,
+    dictionary: Dictionary,
+    found: dict[str, Gradients],
+    attribution: dict[str, np.ndarray],
+    contexts: dict[str, np.ndarray],
+    chosen: np.ndarray,
+) -> Tested:
+    from saebias.features.context_tests import between_context_p, score_intervals
+    from saebias.stats.multiple import benjamini_hochberg
+
+    clusters = {split: np.array([sample["cluster_id"] for sample in part.sample]) for split, part in found.items()}
+    seed = ctx.seed(f"contexts-{dictionary.hook.name}")
+    n_permutations = ctx.cfg.analyze.permutations
+    p_F = between_context_p(attribution["select"], found["select"].gap_N, contexts["select"], clusters["select"], seed=seed, n_permutations=n_permutations)
+    several = {name for name in set(contexts["report"]) if len(set(clusters["report"][contexts["report"] == name])) > 1}
+    kept = np.isin(contexts["report"], sorted(several))
+    interval: dict[int, tuple[float, float]] = {}
+    if len(several) >= 3 and kept.all():
+        of = score_intervals(
+            attribution["report"][:, chosen], found["report"].gap_N, contexts["report"], clusters["report"], seed=seed, n_draws=ctx.cfg.analyze.bootstrap
+        )
+        interval = {int(latent): (float(low), float(high)) for latent, low, high in zip(chosen, of.low_F, of.high_F, strict=True)}
+    return Tested(p_F, benjamini_hochberg(p_F), set(chosen.tolist()), interval)
+
+
+def _score_rows(dictionary: Dictionary, language: str, parts: dict[str, Any], firing_F: np.ndarray, tested: Tested) -> list[dict[str, Any]]:
+    none = (None, None)
     return [
         {
             "sae_id": dictionary.sae_id,
@@ -71,13 +111,13 @@ def _score_rows(dictionary: Dictionary, language: str, parts: dict[str, Any], fi
             "target": "stereotype",
             "method": "between_context_attribution",
             "value_select": float(parts["select"].score_F[latent]),
-            "p": None,
-            "q": None,
+            "p": float(tested.p_F[latent]),
+            "q": float(tested.q_F[latent]),
             "value_report": float(parts["report"].score_F[latent]),
-            "low": None,
-            "high": None,
+            "low": tested.interval.get(latent, none)[0],
+            "high": tested.interval.get(latent, none)[1],
             "firing_rate": float(firing_F[latent]),
-            "selected": latent in chosen,
+            "selected": latent in tested.chosen,
         }
         for latent in range(len(firing_F))
     ]
@@ -95,14 +135,13 @@ def ambiguous_gradients(ctx: StageContext, hooks: Sequence[HookPoint], language:
     ]
     served = [(sample, chosen) for sample in wanted if (chosen := closed_set_of(sets, sample["context"], language)) is not None]
     if not served:
-        raise InputError(
+        raise NotEnoughData(
             f"analyze: no ambiguous image with a context and {language} continuations in split {split}; give data.columns.context and data.continuations"
         )
     loaded = open_model(ctx.cfg)
     gaps: list[np.ndarray] = []
     x: dict[HookPoint, list[np.ndarray]] = {hook: [] for hook in hooks}
     grad: dict[HookPoint, list[np.ndarray]] = {hook: [] for hook in hooks}
-    owner: list[np.ndarray] = []
     with ctx.reporter.task(f"gradients ({language}, {split})", len(served), "images") as task:
         for start in range(0, len(served), ctx.cfg.runtime.batch_size):
             batch = served[start : start + ctx.cfg.runtime.batch_size]
@@ -110,20 +149,17 @@ def ambiguous_gradients(ctx: StageContext, hooks: Sequence[HookPoint], language:
                 loaded, features_of(loaded, [sample for sample, _ in batch]), [prompt] * len(batch), use_chat_template=ctx.cfg.model.chat_template
             )
             result = gap_gradients(loaded, inputs, [list(c.female) for _, c in batch], [list(c.male) for _, c in batch], list(hooks))
-            first = result[hooks[0]]
-            text_BT = first.inputs.after_image_BT.cpu().numpy() & (first.inputs.position_BT.cpu().numpy() >= 0)
-            gaps.append(first.gap_B)
-            owner.append(np.nonzero(text_BT)[0] + start)
+            gaps.append(result[hooks[0]].gap_B)
             for hook in hooks:
-                x[hook].append(result[hook].x_BTD.float().cpu().numpy()[text_BT])
-                grad[hook].append(result[hook].grad_BTD.float().cpu().numpy()[text_BT])
+                # The last column of every row is its decision position, where steering edits too.
+                x[hook].append(result[hook].x_BTD[:, -1].float().cpu().numpy())
+                grad[hook].append(result[hook].grad_BTD[:, -1].float().cpu().numpy())
             task.advance(len(batch))
     return Gradients(
         np.concatenate(gaps),
         [sample for sample, _ in served],
         {hook: np.concatenate(parts) for hook, parts in x.items()},
         {hook: np.concatenate(parts) for hook, parts in grad.items()},
-        np.concatenate(owner),
     )
 
 
@@ -139,17 +175,8 @@ def _mean_codes(dictionary: Dictionary, found: Gradients) -> tuple[np.ndarray, n
 
 
 def _attribution(dictionary: Dictionary, found: Gradients, reference_F: np.ndarray) -> np.ndarray:
-    """a_NF per image: the attribution of each latent summed over the text positions that an intervention edits."""
+    """a_NF per image: how much the gap would fall, to first order, if the latent were set to its mean at the decision position."""
     from saebias.features.attribution import latent_attribution
 
-    W_dec_FD = dictionary.sae.W_dec_FD.numpy()
-    total_NF = np.zeros((len(found.gap_N), len(reference_F)), dtype=np.float32)
-    step = 2048
-    for start in range(0, len(found.image_of_row), step):
-        rows = slice(start, start + step)
-        a_NF = latent_attribution(found.grad_ND[dictionary.hook][rows] @ W_dec_FD.T, _codes(dictionary, found.x_ND[dictionary.hook][rows]), reference_F)
-        # Rows of one image lie side by side, so their sums are segments.
-        owner = found.image_of_row[rows]
-        starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
-        total_NF[owner[starts]] += np.add.reduceat(a_NF, starts, axis=0)
-    return total_NF
+    grad_NF = found.grad_ND[dictionary.hook] @ dictionary.sae.W_dec_FD.numpy().T
+    return latent_attribution(grad_NF, _codes(dictionary, found.x_ND[dictionary.hook]), reference_F)

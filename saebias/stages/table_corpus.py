@@ -13,6 +13,7 @@ from saebias.pipeline.stage import StageContext
 from saebias.stages.corpus_rows import Corpus
 
 if TYPE_CHECKING:
+    from saebias.corpus.intake import Corpus as IntakeCorpus
     from saebias.corpus.records import Continuation, ReferenceShare, SampleProblem, SampleRecord
 
 DEFAULT_CONTINUATIONS = {
@@ -43,7 +44,7 @@ def table_corpus(ctx: StageContext) -> Corpus:
     problems = read.problems + [_in_users_words(problem, data.columns.image) for problem in joined.problems]
     if not joined.samples:
         raise InputError(f"{data.table}: none of its {len(problems)} rows can be used; the first: row {problems[0].row_number}: {problems[0].reason}")
-    samples = _sampled(ctx, joined.samples)
+    samples = _sampled(ctx, _with_shown_gender(ctx, joined))
     kept = {sample.sample_id for sample in samples}
     kept_images = {sample.image_id for sample in samples}
     owner = {f"{sample_id}-{language}": sample_id for sample_id in kept for language in ("en", "ar")}
@@ -59,6 +60,36 @@ def table_corpus(ctx: StageContext) -> Corpus:
         _reference_shares(ctx),
         problems,
     )
+
+
+def _with_shown_gender(ctx: StageContext, joined: IntakeCorpus) -> list[SampleRecord]:
+    """The samples; where the table says of none what its picture shows, what its captions say stands in for it.
+
+    All captions of an image together: F or M where they say one gender (Arabic masculine grammar alone says nothing), A where they name a person and no
+    gender, nothing where they say both or name nobody.
+    """
+    from saebias.corpus.labels import label_caption
+
+    if any(sample.visual_gender is not None for sample in joined.samples):
+        return joined.samples
+    said: dict[str, set[str]] = {}
+    for caption in joined.captions:
+        label = label_caption(caption.text, caption.language)
+        said.setdefault(caption.image_id, set()).add("N" if label.label == "M" and not label.explicit else label.label)
+    shown = {image_id: _shown(labels) for image_id, labels in said.items()}
+    counts = {gender: sum(value == gender for value in shown.values()) for gender in ("F", "M", "A", None)}
+    ctx.reporter.warn(
+        "prepare: no column says what the pictures show, so their captions do: "
+        f"{counts['F']:,} women, {counts['M']:,} men, {counts['A']:,} not said, {counts[None]:,} left out; map data.columns.visual_gender to say it"
+    )
+    return [replace(sample, visual_gender=shown[sample.image_id]) for sample in joined.samples]
+
+
+def _shown(labels: set[str]) -> str | None:
+    gendered = labels & {"F", "M", "X"}
+    if len(gendered) == 1 and "X" not in gendered:
+        return next(iter(gendered))
+    return "A" if not gendered and "N" in labels else None
 
 
 def _in_users_words(problem: SampleProblem, image_column: str) -> SampleProblem:

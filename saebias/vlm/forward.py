@@ -149,6 +149,11 @@ class PrefixState:
     columns: int
     seen: dict[HookPoint, Tensor]
 
+    def take(self, rows: Sequence[int], inputs: ModelInputs) -> PrefixState:
+        """The state of rows `rows`, in that order (a row may be taken several times), for the `inputs` that continue them."""
+        index = torch.tensor(list(rows), device=inputs.input_ids_BT.device)
+        return PrefixState(inputs, copy_cache(self.cache, index), self.columns, {hook: x_BCD[index] for hook, x_BCD in self.seen.items()})
+
     def check(self, inputs: ModelInputs, edit: Edit | None) -> None:
         """Raise InputError unless a pass over `inputs` under `edit` would begin with exactly this state."""
         own = self.inputs

@@ -47,16 +47,17 @@ def test_clear_pictures_lie_at_the_planted_rate(skewed):
 
 
 def test_f_and_m_continuations_part_at_the_decision_position_and_neither_begins_the_other(skewed, tokenizer):
-    rows = {(c.context, c.language, c.gender): tokenizer.encode(" " + c.text, add_special_tokens=False) for c in continuations(skewed)}
+    rows = [(c.context, c.language, c.gender, tokenizer.encode(" " + c.text, add_special_tokens=False)) for c in continuations(skewed)]
     for context in skewed.contexts:
-        for language, shared in (("en", 1), ("ar", 1)):
-            feminine, masculine = rows[context.name, language, "F"], rows[context.name, language, "M"]
-            assert feminine[:shared] == masculine[:shared] and feminine[shared] != masculine[shared]
+        for language in ("en", "ar"):
+            feminine, masculine = ([ids for *key, ids in rows if key == [context.name, language, gender]] for gender in ("F", "M"))
+            assert feminine and len({tuple(ids[:1]) for ids in feminine + masculine}) == 1
+            assert not {ids[1] for ids in feminine} & {ids[1] for ids in masculine}
 
 
 def test_every_caption_begins_with_just_one_continuation_of_its_context(skewed, tokenizer):
-    closed = {(c.context, c.language, c.gender): tokenizer.encode(" " + c.text, add_special_tokens=False) for c in continuations(skewed)}
-    for (name, language, gender), _ in closed.items():
+    closed = {(c.context, c.language, c.gender, c.text): tokenizer.encode(" " + c.text, add_special_tokens=False) for c in continuations(skewed)}
+    for name, language, gender in {key[:3] for key in closed}:
         ids = tokenizer.encode(" " + caption_text(skewed.context(name), gender, "dog", language, skewed), add_special_tokens=False)
         fitting = [key[2] for key, start in closed.items() if key[:2] == (name, language) and ids[: len(start)] == start]
         assert fitting == [gender]

@@ -14,7 +14,7 @@ import pytest
 from saebias.config.load import load_config
 from saebias.pipeline.planning import plan
 from saebias.stages.registry import STAGES
-from tests.e2e.conftest import Ask, saebias
+from tests.conftest import Ask, saebias
 
 pytestmark = pytest.mark.slow
 

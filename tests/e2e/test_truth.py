@@ -14,7 +14,7 @@ from saebias.captioner.shipped import shipped_model
 from saebias.captioner.spec import load_spec
 from saebias.sae.formats import load_sae
 from saebias.store.arrays import ActivationArray
-from tests.e2e.conftest import Ask
+from tests.conftest import Ask
 
 pytestmark = pytest.mark.slow
 
@@ -158,7 +158,8 @@ def test_auroc_and_fvu_of_the_catalogue_are_those_of_ten_lines_of_numpy(ask: Ask
     assert best["value_report"] == pytest.approx(((a > b) + 0.5 * (a == b)).mean(), abs=2e-3)
     quality = ask(
         skewed_run,
-        f"select fvu, n_rows from sae_quality where sae_id = '{best['sae_id']}' and token_kind = 'decision' and language = '{best['language']}' and split = 'report'",
+        f"select fvu, n_rows from sae_quality where sae_id = '{best['sae_id']}' "
+        f"and token_kind = 'decision' and language = '{best['language']}' and split = 'report'",
     )[0]
     everyone = ask(skewed_run, f"select row from token_rows where decision and language = '{best['language']}' and split = 'report' order by row")
     if quality["n_rows"] == len(everyone):
@@ -211,7 +212,7 @@ def test_the_lens_of_the_last_layer_is_the_model(ask: Ask, skewed_run: Path) -> 
 
 
 def test_the_checks_of_the_catalogue_find_nothing(skewed_run: Path) -> None:
-    from tests.e2e.conftest import saebias
+    from tests.conftest import saebias
 
     done = saebias("query", "--check", "--set", f"runtime.artifacts={skewed_run}", folder=skewed_run, check=False)
     assert done.returncode == 0, done.stdout

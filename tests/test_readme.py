@@ -1,0 +1,59 @@
+"""README stays true: its commands run, its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saebias.config.load import load_config
+from tests.conftest import saebias
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("saebias ")
+]
+
+
+def test_the_table_names_every_command() -> None:
+    from saebias.cli.app import app
+
+    commands = {command.name or "" for command in app.registered_commands} | {"query", "status"}
+    assert {name for name in commands if name} == set(re.findall(r"^\| `saebias ([\w-]+)` \|", README, re.MULTILINE))
+
+
+def test_the_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_users_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if text.startswith("# mine.yaml"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(block, encoding="utf-8")
+    assert load_config(file).model.name == yaml.safe_load(block)["model"]["name"]
+
+
+def test_what_the_readme_points_to_is_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_of_the_readme_runs(line: str, skewed_run: Path, tmp_path: Path) -> None:
+    words = shlex.split(line)[1:]
+    if words[0] in ("query", "status"):
+        saebias(*words, folder=skewed_run.parent)
+        return
+    # What would take minutes is planned instead: the same parsing, the same configuration, the same stages.
+    extra = [] if "--dry-run" in words else ["--dry-run"]
+    assert "to do:" in saebias(*words, *extra, folder=tmp_path).stdout

@@ -79,6 +79,49 @@ def query(
     raise typer.Exit(ask(text, param or [], format_, out, check, config, set_ or []))
 
 
+@app.command(
+    "score",
+    help=(
+        "Read gender off a file of captions in English or Arabic, from any model: a label per caption with the written evidence, shares and rates with\n"
+        "intervals over pictures, prevalence corrected for the labels' own errors.\n\n"
+        "FILE is CSV, TSV, JSON lines, Parquet, or plain lines (.txt). Rows that cannot be labelled are set aside with their reason.\n\n"
+        "Example: saebias score captions.csv --language ar --image-id image --compare after.csv"
+    ),
+)
+def score(
+    file: Annotated[Path | None, typer.Argument(help="The captions.", metavar="FILE")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="Language of all captions: en or ar.")] = None,
+    caption: Annotated[str | None, typer.Option("--caption", help="Column of the caption. Default: caption.", metavar="COLUMN")] = None,
+    language_column: Annotated[
+        str | None, typer.Option("--language-column", help="Column of the language. Default: language, where there is one.", metavar="COLUMN")
+    ] = None,
+    image_id: Annotated[str | None, typer.Option("--image-id", help="Column of the picture: the unit of intervals and comparison.", metavar="COLUMN")] = None,
+    context: Annotated[str | None, typer.Option("--context", help="Column of profession or activity: shares for each.", metavar="COLUMN")] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Column of a reference caption, or of its label (F, M, N, X, 0).", metavar="COLUMN")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="Captions of the same pictures after a change: paired differences, with alarms.", metavar="OTHER")
+    ] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Print every matched written form with its rule and count instead.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Print the label and the evidence of every caption instead.")] = False,
+    benchmark: Annotated[
+        Path | None, typer.Option("--benchmark", help="Instead of a FILE: measure how good the labels are on the public data in this folder.", metavar="DIR")
+    ] = None,
+    format_: Annotated[str, typer.Option("-f", "--format", help="table, csv or json, on stdout.")] = "table",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Label a file of captions."""
+    from saebias.cli.score import Asked, run_score_command
+
+    columns = {"caption": caption, "language": language_column, "image_id": image_id, "context": context, "reference": reference}
+    asked = Asked(file, compare, benchmark, language, columns, "labels" if labels else "audit" if audit else "summary", format_)
+    raise typer.Exit(run_score_command(asked, config, set_ or [], force=force, quiet=quiet))
+
+
 @app.command(help="What is done, what is running, and how far it is.\n\nExample: saebias status --watch")
 def status(
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Renew every second until Ctrl-C.")] = False,

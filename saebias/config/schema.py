@@ -216,6 +216,43 @@ class PlotConfig(Slice):
     """Resolution of PNG files."""
 
 
+class LabelsConfig(Slice):
+    """How gender is read off captions."""
+
+    extra_lexicon: Path | None = None
+    """TSV with columns language, word, gender, number, kind, source, note: words of yours that add to and override the built-in ones."""
+
+
+class CaptionColumnsConfig(Slice):
+    """Names of the columns of a captions file."""
+
+    caption: str = "caption"
+    """The caption."""
+    language: str | None = None
+    """Its language, en or ar; without it `score.language` holds for all."""
+    image_id: str | None = None
+    """The picture it is of: the unit of intervals and of a comparison; without it every caption stands alone."""
+    context: str | None = None
+    """Profession or activity: shares are given for each."""
+    reference: str | None = None
+    """A reference caption of the same picture, or its label (F, M, N, X, 0)."""
+
+
+class ScoreConfig(Slice):
+    """What `saebias score` reads; its arguments say it on the command line."""
+
+    file: Path | None = None
+    """Captions of any model: CSV, TSV, JSON lines, Parquet, or plain lines (.txt)."""
+    compare: Path | None = None
+    """The captions after a change, of the same pictures."""
+    language: Language | None = None
+    """Language of all captions."""
+    columns: CaptionColumnsConfig = CaptionColumnsConfig()
+    """Column names, of both files."""
+    benchmark: Path | None = None
+    """Folder of public data with known gender, to measure the labels on."""
+
+
 class RuntimeConfig(Slice):
     """How it runs; nothing in here changes a number."""
 
@@ -242,4 +279,6 @@ class Config(Slice):
     steer: SteerConfig = SteerConfig()
     mechanistic: MechanisticConfig = MechanisticConfig()
     plot: PlotConfig = PlotConfig()
+    labels: LabelsConfig = LabelsConfig()
+    score: ScoreConfig = ScoreConfig()
     runtime: RuntimeConfig = RuntimeConfig()

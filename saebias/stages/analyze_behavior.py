@@ -11,6 +11,7 @@ import numpy as np
 from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.label_access import caption_label, lexicon_files
 from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def generate_rows(ctx: StageContext, work: Asked) -> list[dict[str, Any]]:
 
     longest = ctx.cfg.model.max_new_tokens
     greedy = decode_captions(work.loaded, generate_tokens(work.loaded, work.inputs, max_new_tokens=longest, prefix=work.prefix))
-    rows = [_caption_row(sample, work.language, "greedy", 0, text) for sample, text in zip(work.samples, greedy, strict=True)]
+    rows = [_caption_row(ctx, sample, work.language, "greedy", 0, text) for sample, text in zip(work.samples, greedy, strict=True)]
     open_rows = [row for row, sample in enumerate(work.samples) if sample["visual_gender"] in ("A", None)]
     if open_rows:
         draws = ctx.cfg.analyze.draws
@@ -113,16 +114,16 @@ def generate_rows(ctx: StageContext, work: Asked) -> list[dict[str, Any]]:
         tokens = generate_tokens(work.loaded, inputs, max_new_tokens=longest, mode="sample", seed=ctx.seed(f"samples-{work.language}"), prefix=prefix)
         texts = decode_captions(work.loaded, tokens)
         rows += [
-            _caption_row(work.samples[row], work.language, "sample", number % draws, text) for row, number, text in zip(repeated, numbers, texts, strict=True)
+            _caption_row(ctx, work.samples[row], work.language, "sample", number % draws, text)
+            for row, number, text in zip(repeated, numbers, texts, strict=True)
         ]
     return rows
 
 
-def _caption_row(sample: dict[str, Any], language: str, mode: str, draw: int, text: str) -> dict[str, Any]:
-    from saebias.corpus.labels import label_caption
+def _caption_row(ctx: StageContext, sample: dict[str, Any], language: str, mode: str, draw: int, text: str) -> dict[str, Any]:
     from saebias.stages.prepare import evidence_json
 
-    label = label_caption(text, language)
+    label = caption_label(ctx.cfg, text, language)
     evidence = evidence_json(label.evidence)
     return {
         "sample_id": sample["sample_id"],
@@ -181,8 +182,8 @@ ANALYZE_BEHAVIOR = Stage(
     run=run_behavior,
     help="what the model does: captions, exact probabilities, bias",
     needs=("prepare",),
-    reads=("model", "analyze.draws", "analyze.bootstrap"),
+    reads=("model", "labels", "analyze.draws", "analyze.bootstrap"),
     tables=("generated_captions", "exact_probabilities", "behavior_metrics"),
-    inputs=model_files,
+    inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
     estimate=_estimate,
 )

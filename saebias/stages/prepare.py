@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from saebias.config.schema import Config
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.corpus_rows import Corpus
+from saebias.stages.label_access import caption_label, lexicon_files
 
 if TYPE_CHECKING:
     from saebias.corpus.labels import Evidence
@@ -49,7 +50,7 @@ def _split(ctx: StageContext, samples: Sequence[SampleRecord]) -> list[SampleRec
 def _write_tables(ctx: StageContext, corpus: Corpus, samples: Sequence[SampleRecord], out: UnitWriter) -> None:
     out.rows("samples", [_sample_row(sample, corpus.image_paths[sample.image_id]) for sample in samples])
     out.rows("images", corpus.images)
-    out.rows("captions", caption_rows(corpus))
+    out.rows("captions", caption_rows(ctx.cfg, corpus))
     out.rows("sample_problems", corpus.problems)
     out.rows("continuations", corpus.continuations)
     out.rows("reference_shares", corpus.reference_shares)
@@ -65,13 +66,11 @@ def _sample_row(sample: SampleRecord, path: str) -> dict[str, object]:
     return {**asdict(sample), "image_path": path}
 
 
-def caption_rows(corpus: Corpus) -> list[dict[str, object]]:
+def caption_rows(cfg: Config, corpus: Corpus) -> list[dict[str, object]]:
     """One row per caption with its gender label and the evidence for it."""
-    from saebias.corpus.labels import label_caption
-
     rows: list[dict[str, object]] = []
     for caption in corpus.captions:
-        label = label_caption(caption.text, caption.language)
+        label = caption_label(cfg, caption.text, caption.language)
         rows.append(
             {
                 "caption_id": caption.caption_id,
@@ -97,7 +96,7 @@ def _inputs(cfg: Config) -> list[Path]:
     named = [cfg.data.table, cfg.data.continuations, cfg.data.reference_shares]
     if cfg.data.source == "emoji" and cfg.data.captioner.endswith((".yaml", ".yml")):
         named.append(Path(cfg.data.captioner))
-    return [path for path in named if path is not None]
+    return [path for path in named if path is not None] + lexicon_files(cfg)
 
 
 def _estimate(cfg: Config) -> Estimate:
@@ -111,7 +110,7 @@ PREPARE = Stage(
     name="prepare",
     run=run_prepare,
     help="samples with checked pictures, labelled captions and splits",
-    reads=("data",),
+    reads=("data", "labels"),
     tables=TABLES,
     inputs=_inputs,
     estimate=_estimate,

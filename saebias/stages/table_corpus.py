@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from saebias.errors import InputError
 from saebias.pipeline.stage import StageContext
 from saebias.stages.corpus_rows import Corpus
+from saebias.stages.label_access import caption_label
 
 if TYPE_CHECKING:
     from saebias.corpus.intake import Corpus as IntakeCorpus
@@ -68,13 +69,11 @@ def _with_shown_gender(ctx: StageContext, joined: IntakeCorpus) -> list[SampleRe
     All captions of an image together: F or M where they say one gender (Arabic masculine grammar alone says nothing), A where they name a person and no
     gender, nothing where they say both or name nobody.
     """
-    from saebias.corpus.labels import label_caption
-
     if any(sample.visual_gender is not None for sample in joined.samples):
         return joined.samples
     said: dict[str, set[str]] = {}
     for caption in joined.captions:
-        label = label_caption(caption.text, caption.language)
+        label = caption_label(ctx.cfg, caption.text, caption.language)
         said.setdefault(caption.image_id, set()).add("N" if label.label == "M" and not label.explicit else label.label)
     shown = {image_id: _shown(labels) for image_id, labels in said.items()}
     counts = {gender: sum(value == gender for value in shown.values()) for gender in ("F", "M", "A", None)}

@@ -44,16 +44,18 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
     """Bring the catalogue up to date with the parts on disk and return its path.
 
     Built beside and moved over the old one, so that an open reader keeps its snapshot and a reader never blocks a run.
-    `current` (stage -> run id) says which runs the views show from now on. `target` builds another file from nothing.
+    `current` (stage -> run id) says which runs the views show from now on; stages that it does not name keep theirs.
+    `target` builds another file from nothing, in which `current` alone counts.
     Raises StoreError for a part that does not fit its table, naming the file.
     """
     reporter = reporter or SilentReporter()
     final = target or catalogue_path(artifacts)
     with translated_disk_errors(final):
         artifacts.mkdir(parents=True, exist_ok=True)
-        if current is not None and target is None:
-            write_text(artifacts / "current.json", json.dumps(dict(current), indent=1))
         with _fold_lock(artifacts if target is None else final.parent):
+            if current is not None and target is None:
+                current = {**_remembered(artifacts), **current}
+                write_text(artifacts / "current.json", json.dumps(current, indent=1))
             building = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:6]}")
             try:
                 _copy_if_usable(final, building)
@@ -187,14 +189,17 @@ def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str
 
 
 def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path, current: Mapping[str, str] | None) -> None:
-    path = artifacts / "current.json"
-    if current is None and path.exists():
-        current = json.loads(path.read_text(encoding="utf-8"))
+    current = _remembered(artifacts) if current is None else current
     connection.execute("delete from current_runs")
     known = {row[0] for row in connection.execute("select run_id from runs where status = 'done'").fetchall()}
-    for stage, run_id in (current or {}).items():
+    for stage, run_id in current.items():
         if run_id in known:
             connection.execute("insert into current_runs values (?, ?)", [stage, run_id])
+
+
+def _remembered(artifacts: Path) -> dict[str, str]:
+    path = artifacts / "current.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _one_line(error: Exception) -> str:

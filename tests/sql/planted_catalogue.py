@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from planted_inside import dictionary_rows, inside_rows, steering_rows
 from planted_professions import LANGUAGES, PROFESSIONS, planted_share
+from planted_score import score_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 SQL = ROOT / "sql"
@@ -76,6 +77,9 @@ def planted_rows(seed: int, skewed: bool) -> dict[str, list[dict[str, object]]]:
     tables |= dictionary_rows(rng)
     tables |= steering_rows(rng, tables["samples"], skewed)
     tables |= inside_rows(rng, tables["samples"])
+    scored = score_rows()
+    tables["runs"].append(dict(tables["runs"][1], **scored.pop("runs")[0]))
+    tables |= scored
     tables["figures"] = [
         {"run_id": run_id("plot"), "name": "layer_emergence", "title": "Where gender appears", "path": "a.svg", "csv_path": "a.csv", "n_points": 4}
     ]

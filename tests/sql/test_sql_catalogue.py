@@ -141,7 +141,7 @@ def test_a_run_named_current_is_shown_although_a_newer_one_exists_and_what_was_m
 
 def test_unfinished_runs_are_not_shown(planted: duckdb.DuckDBPyConnection) -> None:
     shown = {row["run_id"] for row in ask(planted, "runs") if row["shown"]}
-    assert len(shown) == 7 and "steer-ffffffffffff" not in shown
+    assert len(shown) == 8 and "steer-ffffffffffff" not in shown
 
 
 def test_shared_latents_point_the_same_way_and_the_strongest_comes_first(planted: duckdb.DuckDBPyConnection) -> None:
@@ -154,6 +154,11 @@ def test_the_random_band_is_that_of_the_random_sets(planted: duckdb.DuckDBPyConn
     one = "where metric = 'clear_harm' and target = 'visible' and language = 'ar'"
     band = answer(planted, f"select [low, high] from steering_curves {one} and arm = 'A6'")
     assert band == answer(planted, f"select quantile_cont(value, [0.025, 0.975]) from steering_random_sets {one}")
+
+
+def test_what_was_matched_can_be_asked_apart_from_what_was_counted(planted: duckdb.DuckDBPyConnection) -> None:
+    counted, rejected = ask(planted, "score_forms", counted="true"), ask(planted, "score_forms", counted="false")
+    assert counted and rejected and len(counted) + len(rejected) == len(ask(planted, "score_forms"))
 
 
 def test_a_missing_number_stays_missing(damaged: duckdb.DuckDBPyConnection) -> None:

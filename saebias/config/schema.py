@@ -136,13 +136,13 @@ class TrainConfig(Slice):
     """Latents per model dimension."""
     k: int = Field(32, ge=1)
     """Active latents per token."""
-    epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(4.0, gt=0)
     """Passes over the rows of the sae split."""
     batch_size: int = Field(512, ge=2)
     """Rows per step."""
     learning_rate: float | None = Field(None, gt=0)
     """Adam's step; without it chosen from the step budget and the number of latents."""
-    aux_coefficient: float = Field(1 / 8, ge=0)
+    aux_coefficient: float = Field(1.0, ge=0)
     """Weight of the loss that revives dead latents."""
     dead_after_rows: int = Field(8192, ge=1)
     """A latent that was silent for this many rows counts as dead while training."""

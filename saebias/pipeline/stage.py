@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ class StageContext:
     """Table name -> stage that owns it, over all ancestors."""
     reporter: Reporter
     rows_written: int = field(default=0, init=False)
+    _mark: float = field(default_factory=time.perf_counter, init=False)
+    """When the last unit ended: the work of a unit begins there, not where it is written."""
 
     def parent_folder(self, stage: str) -> Path:
         """The run folder of an ancestor stage."""
@@ -106,7 +109,9 @@ class StageContext:
         """A writer for one unit; its manifest is written last, and only when the block ends well."""
         writer = UnitWriter(self.folder, name, self.stage.tables)
         yield writer
-        writer.finish()
+        now = time.perf_counter()
+        writer.finish(now - self._mark)
+        self._mark = now
         manifest = read_manifest(self.folder, name)
         assert manifest is not None
         self.rows_written += sum(manifest["rows"].values())

@@ -85,14 +85,16 @@ def quality_rows(
     held_out = index.where(index.split != "sae")
     pooled = held_out.row[balanced_rows(held_out, GATE_ROWS, ctx.seed("gate"))]
     rows, reasons = [], {}
+    wanted = np.unique(np.concatenate([pooled, *cells.values()]))
     with ctx.reporter.task("measuring dictionaries", len(dictionaries), "dictionaries") as task:
         for dictionary in dictionaries:
-            quality = sae_quality(dictionary.sae, torch.from_numpy(array.read_rows(dictionary.hook, pooled)))
+            # One pass over the array serves all cells.
+            x_ND = torch.from_numpy(array.read_rows(dictionary.hook, wanted))
+            quality = sae_quality(dictionary.sae, x_ND[torch.from_numpy(np.searchsorted(wanted, pooled))])
             reasons[dictionary.sae_id] = quality_gate(quality, limits)
             rows.append(_quality_row(dictionary, ("all", "both", "select+report"), quality))
             for cell, cell_rows in cells.items():
-                quality = sae_quality(dictionary.sae, torch.from_numpy(array.read_rows(dictionary.hook, cell_rows)))
-                rows.append(_quality_row(dictionary, cell, quality))
+                rows.append(_quality_row(dictionary, cell, sae_quality(dictionary.sae, x_ND[torch.from_numpy(np.searchsorted(wanted, cell_rows))])))
             task.advance()
     return rows, reasons
 
@@ -136,13 +138,19 @@ def visible_rows(
     from saebias.features.selection import assert_disjoint, top_latents
     from saebias.stats.effects import auroc_columns
 
+    decision_rows = index.row[index.decision]
+    decision_codes = dictionary.sae.encode(torch.from_numpy(array.read_rows(dictionary.hook, decision_rows))).numpy()
+
+    def codes_at(rows: np.ndarray) -> np.ndarray:
+        return decision_codes[np.searchsorted(decision_rows, rows)]
+
     scores, sets = [], []
     for language in spoken(ctx):
         parts = {split: decision_part(index, samples, language, split, ("F", "M")) for split in ("select", "report")}
         _need_both(parts, language)
         assert_disjoint(parts["select"].contexts, parts["report"].contexts, "contexts")
         assert_disjoint(parts["select"].clusters, parts["report"].clusters, "picture groups")
-        codes = {split: dictionary.sae.encode(torch.from_numpy(array.read_rows(dictionary.hook, part.rows))).numpy() for split, part in parts.items()}
+        codes = {split: codes_at(part.rows) for split, part in parts.items()}
         found = contrast(
             codes["select"],
             parts["select"].is_woman,

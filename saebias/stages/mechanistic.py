@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import InputError, NotEnoughData
+from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.activation_source import Source, nan_to_null, open_source
 from saebias.stages.behavior_metrics import none_if_nan
 from saebias.stages.model_access import closed_set_of, closed_sets, model_files, open_model, prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saebias.identifiers import HookPoint
     from saebias.stages.token_index import TokenIndex
-    from saebias.store.arrays import ActivationArray
     from saebias.vlm.loading import LoadedModel
 
 LANGUAGES = ("en", "ar")
 Rows = TypeVar("Rows")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The activations, their row index and the samples, with the residual-stream hook points by layer."""
-
-    array: ActivationArray
-    index: TokenIndex
-    samples: dict[str, dict[str, Any]]
-    hooks: list[HookPoint]
-
-    def gender(self, sample_ids: np.ndarray) -> np.ndarray:
-        """Visual gender per row, `-` where nobody said."""
-        return np.array([self.samples[sample_id]["visual_gender"] or "-" for sample_id in sample_ids])
-
-    def column(self, sample_ids: np.ndarray, name: str) -> np.ndarray:
-        """A column of the samples per row; an empty context is the picture group itself."""
-        return np.array([self.samples[sample_id][name] or self.samples[sample_id]["cluster_id"] for sample_id in sample_ids])
-
-
-def open_source(ctx: StageContext) -> Source:
-    """The extract run that this stage stands on."""
-    from saebias.stages.threads import use_threads
-    from saebias.stages.token_index import token_index
-    from saebias.stages.train import activations_path
-    from saebias.store.arrays import ActivationArray
-
-    use_threads(ctx.cfg)
-    array = ActivationArray(activations_path(ctx))
-    hooks = sorted(hook for hook in array.hooks if hook.site == "resid_post")
-    if not hooks:
-        raise InputError("mechanistic: no residual-stream activations were kept; put resid_post into extract.sites")
-    return Source(array, token_index(ctx), {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}, hooks)
 
 
 def run_lens(ctx: StageContext) -> None:
@@ -73,8 +39,7 @@ def lens_rows(ctx: StageContext, source: Source, loaded: LoadedModel) -> list[di
 
     from saebias.mechanistic.lens import LogitLens
 
-    gender = source.gender(source.index.sample_id)
-    part = source.index.where(source.index.decision & (gender != "-"))
+    part = source.index.where(source.index.decision & (source.row_gender != "-"))
     female, male = _first_tokens(ctx, loaded, part, source)
     x_LND = torch.from_numpy(np.stack([source.array.read_rows(hook, part.row) for hook in source.hooks])).to(loaded.device, loaded.dtype)
     last = source.hooks[-1].layer == loaded.adapter.n_layers - 1
@@ -126,7 +91,9 @@ def _last_layer(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source
                 chosen = rows[start : start + ctx.cfg.runtime.batch_size]
                 of = [source.samples[part.sample_id[row]] for row in chosen]
                 texts = [sample[f"caption_{language}"] for sample in of]
-                inputs = build_inputs(loaded, features_of(loaded, of), [prompts(ctx.cfg)[language]] * len(of), texts, ctx.cfg.model.chat_template)
+                inputs = build_inputs(
+                    loaded, features_of(loaded, of), [prompts(ctx.cfg)[language]] * len(of), texts, use_chat_template=ctx.cfg.model.chat_template
+                )
                 x_BTD = activations(loaded, inputs, [hook])[hook]
                 for number, row in enumerate(chosen):
                     out[row] = x_BTD[number, inputs.column(number, int(part.position[row]))].cpu()
@@ -136,73 +103,12 @@ def _last_layer(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source
 
 def run_probes(ctx: StageContext) -> None:
     """Probes of visible gender on clear images, per layer, language and token kind."""
+    from saebias.stages.probe_rows import probe_rows
+
     for name in ctx.pending(["probes"]):
         rows = _left_out_or(ctx, "probes", lambda: probe_rows(ctx, open_source(ctx)), [])
         with ctx.unit(name) as out:
             out.rows("probes", rows)
-
-
-def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
-    """One row per probe and baseline, with transfer between the languages."""
-    from saebias.mechanistic.probes import ProbePlace, ProbeRows, TransformerProbeAnalyzer
-
-    analyzer = TransformerProbeAnalyzer(n_folds=ctx.cfg.mechanistic.folds, n_permutations=min(ctx.cfg.mechanistic.permutations, 99))
-    rows = []
-    with ctx.reporter.task("probing", len(source.hooks) + 1, "layers") as task:
-        for hook in source.hooks:
-            x_ND = source.array.read(hook)
-            places = {
-                ProbePlace(language, kind, hook.layer): _probe_rows(source, x_ND, language, kind)
-                for kind in ("decision", "image", "prompt")
-                for language in LANGUAGES
-                if _has(source, language, kind)
-            }
-            rows += analyzer.read(places, seed=ctx.seed("probes"))
-            task.advance()
-        pixels: ProbeRows = _pixel_rows(source)
-        rows += analyzer.read({ProbePlace("en", "image", None, "pixels"): pixels}, seed=ctx.seed("probes"))
-        task.advance()
-    return [_nan_to_null(asdict(row)) for row in rows]
-
-
-def _kind_mask(source: Source, language: str, kind: str) -> np.ndarray:
-    of_kind = source.index.decision if kind == "decision" else source.index.token_kind == kind
-    return of_kind & (source.index.language == language) & np.isin(source.gender(source.index.sample_id), ("F", "M"))
-
-
-def _has(source: Source, language: str, kind: str) -> bool:
-    return bool(_kind_mask(source, language, kind).any())
-
-
-def _probe_rows(source: Source, x_ND: np.ndarray, language: str, kind: str):
-    """The tokens of one kind, averaged within an image (a probe's reading; dictionaries never see an average)."""
-    from saebias.mechanistic.probes import ProbeRows, pool_tokens
-
-    part = source.index.where(_kind_mask(source, language, kind))
-    pooled, sample_ids = pool_tokens(x_ND[part.row], part.sample_id.astype(str))
-    return ProbeRows(
-        x_ND=pooled,
-        is_female_N=source.gender(sample_ids) == "F",
-        image_N=sample_ids,
-        cluster_N=source.column(sample_ids, "cluster_id"),
-        context_N=source.column(sample_ids, "context"),
-        # Image and prompt tokens stand before the caption, and the decision row is the decision itself.
-        offset_N=np.zeros(len(sample_ids), dtype=int) if kind == "decision" else np.full(len(sample_ids), -1),
-    )
-
-
-def _pixel_rows(source: Source):
-    from PIL import Image
-
-    from saebias.mechanistic.probes import ProbeRows
-
-    sample_ids = np.array(sorted(sample_id for sample_id, row in source.samples.items() if row["visual_gender"] in ("F", "M")))
-    pixels = []
-    for sample_id in sample_ids:
-        with Image.open(source.samples[sample_id]["image_path"]) as image:
-            pixels.append(np.asarray(image.convert("RGB").resize((16, 16)), dtype=np.float32).ravel() / 255)
-    clusters, contexts = source.column(sample_ids, "cluster_id"), source.column(sample_ids, "context")
-    return ProbeRows(np.stack(pixels), source.gender(sample_ids) == "F", sample_ids, clusters, contexts)
 
 
 def run_alignment(ctx: StageContext) -> None:
@@ -217,11 +123,13 @@ def run_alignment(ctx: StageContext) -> None:
 
 def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(rows of alignment, rows of gender_projections)."""
+    from threadpoolctl import threadpool_limits
+
     from saebias.mechanistic.alignment import PairedActivations, alignment_rows
 
     en, ar = _paired(source)
     rows, points = [], []
-    with ctx.reporter.task("aligning languages", len(source.hooks), "layers") as task:
+    with threadpool_limits(1), ctx.reporter.task("aligning languages", len(source.hooks), "layers") as task:
         for hook in source.hooks:
             x_en_ND, x_ar_ND = source.array.read_rows(hook, en.row), source.array.read_rows(hook, ar.row)
             paired = PairedActivations(hook.layer, x_en_ND, x_ar_ND, source.gender(en.sample_id), source.column(en.sample_id, "cluster_id"))
@@ -229,12 +137,12 @@ def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, 
             rows += alignment_rows(paired, seed=ctx.seed("alignment"), n_permutations=cfg.permutations, n_folds=cfg.folds)
             points += _points(source, hook.layer, np.concatenate([x_en_ND, x_ar_ND]), np.concatenate([en.sample_id, ar.sample_id]), len(en))
             task.advance()
-    return [_nan_to_null(asdict(row)) for row in rows], points
+    return [nan_to_null(asdict(row)) for row in rows], points
 
 
 def _paired(source: Source) -> tuple[TokenIndex, TokenIndex]:
     """The decision rows of samples that have one in both languages, in the same order; raises InputError when there is none."""
-    known = source.gender(source.index.sample_id) != "-"
+    known = source.row_gender != "-"
     parts = [source.index.where(source.index.decision & known & (source.index.language == language)) for language in LANGUAGES]
     shared = np.intersect1d(parts[0].sample_id.astype(str), parts[1].sample_id.astype(str))
     if len(shared) == 0:
@@ -263,10 +171,6 @@ def _left_out_or(ctx: StageContext, what: str, compute: Callable[[], Rows], noth
     except NotEnoughData as error:
         ctx.reporter.warn(f"{what} is left out: {error}", alarm=True)
         return nothing
-
-
-def _nan_to_null(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: none_if_nan(value) if isinstance(value, float) else value or None if name == "note" else value for name, value in row.items()}
 
 
 def _estimate(share: float):

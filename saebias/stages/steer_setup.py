@@ -140,9 +140,9 @@ class Known:
     """What is known of one language from the select split alone, at the layer steered."""
 
     x_ND: Tensor
-    """Activations of the text positions that an edit reaches, of ambiguous images."""
+    """Activations of the positions that an edit reaches, of ambiguous and clear images."""
     mean_F: Tensor
-    """Mean of every latent there: what an ablated latent is moved toward."""
+    """Mean of every latent there on ambiguous images: what an ablated latent is moved toward."""
     profile: LatentProfile
     directions: dict[str, Tensor]
     """Difference-of-means direction per target."""
@@ -166,9 +166,10 @@ def known_from_select(
 
     part = index.where((index.split == "select") & (index.language == language))
     gender = np.array([samples[sample_id]["visual_gender"] or "-" for sample_id in part.sample_id])
-    reached = part.where((part.decision if positions == "decision" else _behind_picture(part)) & (gender == "A"))
-    x_ND = torch.from_numpy(array.read_rows(dictionary.hook, reached.row))
+    is_reached = (part.decision if positions == "decision" else _behind_picture(part)) & (gender != "-")
+    x_ND = torch.from_numpy(array.read_rows(dictionary.hook, part.row[is_reached]))
     codes_NF = dictionary.sae.encode(x_ND)
+    mean_F = codes_NF[torch.from_numpy(gender[is_reached] == "A")].mean(0)
     decision = part.where(part.decision)
     decision_gender = gender[part.decision]
     x_decision_ND = torch.from_numpy(array.read_rows(dictionary.hook, decision.row))
@@ -178,7 +179,7 @@ def known_from_select(
     x_open_ND = x_decision_ND[torch.from_numpy(open_)]
     directions = {f"visible/{language}": visible_D, f"stereotype/{language}": difference_of_means(x_open_ND, torch.from_numpy(leans))}
     toward = {name: float((x_open_ND @ (d / d.norm())).mean()) for name, d in directions.items()}
-    return Known(x_ND, codes_NF.mean(0), _profile(dictionary, array, part, codes_NF.numpy()), directions, toward)
+    return Known(x_ND, mean_F, _profile(dictionary, array, part, codes_NF.numpy()), directions, toward)
 
 
 PROFILE_ROWS = 4096

@@ -38,7 +38,7 @@ def _against_baseline(label: ArmLabel, texts: Sequence[str], baseline: Sequence[
         return [f"{describe(label)} changed {changed} of {len(texts)} captions; it must change none"] if changed else []
     alarms = []
     if changed == 0 and label.strength > 0:
-        alarms.append(f"{describe(label)} left every caption as it was; does the edit reach the model?")
+        alarms.append(f"{describe(label)} left every greedy caption as it was; only the probabilities can show an effect")
     if changed == len(texts) >= MIN_CAPTIONS_FOR_ALL_CHANGED:
         alarms.append(f"{describe(label)} changed all {len(texts)} captions; an effect on gender cannot be told from damage")
     drift = length_drift(texts, baseline)

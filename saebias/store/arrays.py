@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -23,7 +24,7 @@ def create_activations(path: Path, hooks: Sequence[HookPoint], n_rows: int, d_mo
     Raises StoreError when an array of another form lies there: a store is never overwritten.
     """
     n_shards = max(1, -(-n_rows // shard_rows))
-    attributes = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
+    attributes: dict[str, Any] = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
     if (path / "zarr.json").exists():
         found = dict(zarr.open_array(path, mode="r").attrs)
         if found != attributes:
@@ -53,7 +54,7 @@ def write_shard(path: Path, shard: int, values_NLD: np.ndarray) -> Path:
     """Write one whole shard (float32 in; fewer rows than a shard only for the last, padded with zeros); returns its file."""
     # An array that is opened again does not remember how it was created to treat empty chunks.
     array = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
-    shard_rows = int(array.attrs["shard_rows"])  # type: ignore[arg-type]
+    shard_rows = _attributes(array)["shard_rows"]
     stored = _to_bfloat16_bits(values_NLD) if array.dtype == np.uint16 else values_NLD.astype(np.float32, copy=False)
     if len(stored) < shard_rows:
         padded = np.zeros((shard_rows, *stored.shape[1:]), dtype=stored.dtype)
@@ -73,9 +74,10 @@ class ActivationArray:
             raise StoreError(f"{path}: no activations here; run `saebias extract` first")
         self._array = zarr.open_array(path, mode="r")
         self.path = path
-        self.hooks = [HookPoint.parse(str(name)) for name in self._array.attrs["hooks"]]  # type: ignore[union-attr]
-        self.n_rows = int(self._array.attrs["n_rows"])  # type: ignore[arg-type]
-        self.d_model = int(self._array.attrs["d_model"])  # type: ignore[arg-type]
+        attributes = _attributes(self._array)
+        self.hooks = [HookPoint.parse(name) for name in attributes["hooks"]]
+        self.n_rows: int = attributes["n_rows"]
+        self.d_model: int = attributes["d_model"]
 
     def position(self, hook: HookPoint) -> int:
         """Where `hook` lies on the array's second axis; raises StoreError naming those that are kept."""
@@ -99,6 +101,10 @@ class ActivationArray:
                 block = np.asarray(self._array[start : min(start + span, self.n_rows), layer, :])
                 out[first:last] = _to_float32(block[rows[first:last] - start])
         return out
+
+
+def _attributes(array: zarr.Array) -> dict[str, Any]:
+    return dict(array.attrs)
 
 
 def _to_bfloat16_bits(values: np.ndarray) -> np.ndarray:

@@ -59,13 +59,13 @@ class UnitWriter:
         """Record a number of rows that are in no table (activation rows)."""
         self._rows[name] = amount
 
-    def finish(self) -> None:
-        """Write the manifest: from here on the unit is done."""
+    def finish(self, seconds: float | None = None) -> None:
+        """Write the manifest: from here on the unit is done. `seconds` is what its work took, where that began before the writer."""
         manifest = {
             "unit": self.unit,
             "files": self._files,
             "rows": self._rows,
-            "seconds": round(time.perf_counter() - self._started, 3),
+            "seconds": round(time.perf_counter() - self._started if seconds is None else seconds, 3),
             "finished": time.time(),
         }
         write_text(self.run_folder / "units" / f"{self.unit}.json", json.dumps(manifest, indent=1, sort_keys=True))

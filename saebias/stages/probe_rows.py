@@ -1,0 +1,81 @@
+"""Probes of visible gender as table rows: which rows of which tokens they read, and their controls."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.pipeline.stage import StageContext
+from saebias.stages.activation_source import Source, nan_to_null
+
+if TYPE_CHECKING:
+    from saebias.mechanistic.probes import ProbeRows
+
+LANGUAGES = ("en", "ar")
+
+
+def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
+    """One row per probe and baseline, with transfer between the languages."""
+    from threadpoolctl import threadpool_limits
+
+    from saebias.mechanistic.probes import ProbePlace, TransformerProbeAnalyzer
+
+    analyzer = TransformerProbeAnalyzer(n_folds=ctx.cfg.mechanistic.folds, n_permutations=min(ctx.cfg.mechanistic.permutations, 99))
+    rows = []
+    # Thousands of small factorisations: a second thread only waits.
+    with threadpool_limits(1), ctx.reporter.task("probing", len(source.hooks) + 1, "layers") as task:
+        for hook in source.hooks:
+            x_ND = source.array.read(hook)
+            places = {
+                ProbePlace(language, kind, hook.layer): _probe_rows(source, x_ND, language, kind)
+                for kind in ("decision", "image", "prompt")
+                for language in LANGUAGES
+                if _has(source, language, kind)
+            }
+            rows += analyzer.read(places, seed=ctx.seed("probes"))
+            task.advance()
+        pixels: ProbeRows = _pixel_rows(source)
+        rows += analyzer.read({ProbePlace("en", "image", None, "pixels"): pixels}, seed=ctx.seed("probes"))
+        task.advance()
+    return [nan_to_null(asdict(row)) for row in rows]
+
+
+def _kind_mask(source: Source, language: str, kind: str) -> np.ndarray:
+    of_kind = source.index.decision if kind == "decision" else source.index.token_kind == kind
+    return of_kind & (source.index.language == language) & np.isin(source.row_gender, ("F", "M"))
+
+
+def _has(source: Source, language: str, kind: str) -> bool:
+    return bool(_kind_mask(source, language, kind).any())
+
+
+def _probe_rows(source: Source, x_ND: np.ndarray, language: str, kind: str) -> ProbeRows:
+    """The tokens of one kind, averaged within an image (a probe's reading; dictionaries never see an average)."""
+    from saebias.mechanistic.probes import ProbeRows, pool_tokens
+
+    part = source.index.where(_kind_mask(source, language, kind))
+    pooled, sample_ids = pool_tokens(x_ND[part.row], part.sample_id.astype(str))
+    return ProbeRows(
+        x_ND=pooled,
+        is_female_N=source.gender(sample_ids) == "F",
+        image_N=sample_ids,
+        cluster_N=source.column(sample_ids, "cluster_id"),
+        context_N=source.types(sample_ids),
+        # Image and prompt tokens stand before the caption, and the decision row is the decision itself.
+        offset_N=np.zeros(len(sample_ids), dtype=int) if kind == "decision" else np.full(len(sample_ids), -1),
+    )
+
+
+def _pixel_rows(source: Source) -> ProbeRows:
+    from PIL import Image
+
+    from saebias.mechanistic.probes import ProbeRows
+
+    sample_ids = np.array(sorted(sample_id for sample_id, row in source.samples.items() if row["visual_gender"] in ("F", "M")))
+    pixels = []
+    for sample_id in sample_ids:
+        with Image.open(source.samples[sample_id]["image_path"]) as image:
+            pixels.append(np.asarray(image.convert("RGB").resize((16, 16)), dtype=np.float32).ravel() / 255)
+    return ProbeRows(np.stack(pixels), source.gender(sample_ids) == "F", sample_ids, source.column(sample_ids, "cluster_id"), source.types(sample_ids))

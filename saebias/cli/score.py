@@ -159,8 +159,9 @@ def _write_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in shown[:TABLE_ROWS]:
         table.add_row(*(_cell(name, row[name]) for name in used))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
-    console.print(table)
+    # Arabic forms and captions are printed whatever encoding the terminal claims.
+    with _utf8_stdout() as stream:
+        Console(file=stream, width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
     if len(shown) > TABLE_ROWS:
         print(f"the first {TABLE_ROWS} rows; --format csv or json gives all", file=sys.stderr)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -336,6 +337,13 @@ def test_mixed_scripts_emoji_control_marks_and_endless_captions_are_no_crash(sco
     assert result.code == 0, result.err
     assert len(result.rows) == len(texts) and [row["label"] for row in result.rows if row["text"] == texts[5]] == ["F"]
     assert score(path).code == 0 and score(path, "--labels").code == 0
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_arabic_is_printed_whatever_encoding_stdout_claims(tmp_path: Path, format_: str) -> None:
+    command = [sys.executable, "-m", "saebias", "score", str(written(tmp_path, "csv", planted())), *COLUMNS, "--audit", "--format", format_]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    assert "امرأة" in done.stdout.decode("utf-8")
 
 
 def test_long_captions_make_short_chunks() -> None:

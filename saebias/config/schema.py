@@ -177,7 +177,7 @@ class SteerConfig(Slice):
     """Interventions."""
 
     layer: int | None = Field(None, ge=0)
-    """Layer to steer; without it chosen on the select split."""
+    """Layer to steer; without it chosen on the select split, for each language."""
     positions: Literal["decision", "after_image"] = "decision"
     """Where an edit acts: on the position whose next token decides the gender, or on all text behind the picture."""
     random_sets: int = Field(199, ge=19)

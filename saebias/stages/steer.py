@@ -105,13 +105,14 @@ def _run_units(ctx: StageContext, bench: Bench) -> None:
         rows = _layer_rows(bench)
         with ctx.unit(name) as out:
             out.rows("steering_effects", rows)
-    layer = chosen_layer(ctx)
-    ctx.reporter.info(f"steer: layer {layer}" + (" (chosen on select)" if ctx.cfg.steer.layer is None else ""))
+    layers = {language: chosen_layer(ctx, language) for language in bench.languages}
+    chosen = " (chosen on select)" if ctx.cfg.steer.layer is None else ""
+    ctx.reporter.info("steer: " + ", ".join(f"{language} at layer {layer}" for language, layer in layers.items()) + chosen)
     parts = {"select": _select_tables, "report": _report_tables, "captions": _caption_tables}
     for part, compute in parts.items():
         for language in bench.languages:
             for name in ctx.pending([f"{part}-{language}"]):
-                tables = compute(bench, layer, language)
+                tables = compute(bench, layers[language], language)
                 with ctx.unit(name) as out:
                     for table, rows in tables.items():
                         out.rows(table, rows)
@@ -139,17 +140,17 @@ def _layer_rows(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def chosen_layer(ctx: StageContext) -> int:
-    """The layer to steer: the configured one, else the one where the best dose within the budgets leaves least stereotype, over both languages.
+def chosen_layer(ctx: StageContext, language: str) -> int:
+    """The layer to steer in a language: the configured one, else the one where the best dose within the budgets leaves least stereotype.
 
-    Read from the rows of select, so that a resumed run chooses the same.
+    Each language has its own, because each has its own latents and deciding token. Read from the rows of select, so that a resumed run chooses the same.
     """
     from saebias.stages.steer_choice import budgets, select_points
     from saebias.steering.frontier import choose_layer
 
     if ctx.cfg.steer.layer is not None:
         return ctx.cfg.steer.layer
-    return choose_layer(select_points(ctx, "choice of layer", ("A0", "A3")), budgets(ctx))
+    return choose_layer(select_points(ctx, "choice of layer", ("A0", "A3"), language=language), budgets(ctx))
 
 
 def _select_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:

@@ -87,6 +87,7 @@ def _feminine_forms(entry: Entry, stem: str) -> Iterator[tuple[str, Noun]]:
 
 
 def guessed_noun(stem: str) -> Noun:
+    """What the ending of an unlisted noun says of its gender and number; "-" where it says nothing."""
     gender, number = "-", "-"
     if stem.endswith("ة") or (stem.endswith(("اء", "يا")) and len(stem) > 3):
         gender, number = "F", "s"

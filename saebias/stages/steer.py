@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from saebias.config.schema import Config
 from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.label_access import lexicon_files
 from saebias.stages.model_access import closed_sets, features_of, model_files, open_model, prompts
 from saebias.stages.steer_setup import Known, Scene, chosen_latents, known_from_select, make_scene
 
@@ -240,8 +241,8 @@ STEER = Stage(
     run=run_steer,
     help="interventions beside their controls",
     needs=("prepare", "extract", "train", "analyze.behavior", "analyze.features"),
-    reads=("model", "steer", "analyze.bootstrap"),
+    reads=("model", "labels", "steer", "analyze.bootstrap"),
     tables=TABLES,
-    inputs=model_files,
+    inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
     estimate=_estimate,
 )

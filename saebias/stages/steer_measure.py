@@ -55,7 +55,7 @@ def measure(ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, sce
     if all(texts[0] for texts in captions):
         plain = Questions(scene.prompt, captions, shared=scene.shared)
         answers = score(loaded, features, plain, hook, [copies], where=where, reporter=ctx.reporter)[0]
-        keep_E = off_gender_tokens(loaded, scene, answers.picture_E, answers.place_E)
+        keep_E = off_gender_tokens(ctx, loaded, scene, answers.picture_E, answers.place_E)
         entropy_SN = answers.mean_cross_entropy(keep_E, len(scene.samples))
         draws["cross_entropy_rise"] = image_mean_draws(images, entropy_SN - entropy_SN[0], seed=draws_seed, n_draws=ctx.cfg.analyze.bootstrap)
     place = Place(hook.layer, scene.language, scene.split)
@@ -63,16 +63,16 @@ def measure(ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, sce
     return Measured(labels, closed, draws, effect_rows(labels, draws, place), place)
 
 
-def off_gender_tokens(loaded: LoadedModel, scene: Scene, picture_E: np.ndarray, place_E: np.ndarray) -> np.ndarray:
+def off_gender_tokens(ctx: StageContext, loaded: LoadedModel, scene: Scene, picture_E: np.ndarray, place_E: np.ndarray) -> np.ndarray:
     """True for the caption tokens (picture, place) that no evidence of gender lies on, by the labeller's character spans."""
-    from saebias.corpus.labels import label_caption
+    from saebias.stages.label_access import caption_label
     from saebias.vlm.prompts import caption_tokens
 
     texts = [sample[f"caption_{scene.language}"] for sample in scene.samples]
     keep: dict[tuple[int, int], bool] = {}
     for number, text in enumerate(texts):
         ids = caption_tokens(loaded, boundary(scene.prompt), [text])[0]
-        spans = [(item.start, item.end) for item in label_caption(text, scene.language).evidence]
+        spans = [(item.start, item.end) for item in caption_label(ctx.cfg, text, scene.language).evidence]
         ends = [len(loaded.tokenizer.decode(ids[: place + 1], skip_special_tokens=True).strip()) for place in range(len(ids))]
         for place, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
             keep[number, place] = not any(start < span_end and end > span_start for span_start, span_end in spans)
@@ -109,7 +109,7 @@ def steered_captions(
     ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, scene: Scene, hook: HookPoint, arms: Sequence[Arm]
 ) -> tuple[list[dict[str, Any]], list[EffectRow], list[str]]:
     """Greedy captions under each arm beside the baseline's, side effects of the captions as rows, and the alarms they raise."""
-    from saebias.corpus.labels import agreement_consistent, label_caption
+    from saebias.stages.label_access import caption_label
     from saebias.steering.alarms import caption_alarms
     from saebias.steering.arms import as_hook
     from saebias.steering.effects import Place, effect_rows, image_mean_draws
@@ -128,7 +128,7 @@ def steered_captions(
             texts = write(Edit({hook: _at_positions(ctx, as_hook(arm.edit), decides_B)}, where="after_image"))
             written[arm.label] = texts
             for sample, text, before in zip(scene.samples, texts, baseline, strict=True):
-                label = label_caption(text, scene.language)
+                label = caption_label(ctx.cfg, text, scene.language)
                 rows.append(
                     {
                         "arm": arm.arm,
@@ -149,7 +149,7 @@ def steered_captions(
     changed = np.array([[float(a != b) for a, b in zip(written[label], baseline, strict=True)] for label in labels])
     draws = {"captions_changed": image_mean_draws(scene.images, changed, seed=seed, n_draws=ctx.cfg.analyze.bootstrap)}
     effects = effect_rows(labels, draws, Place(hook.layer, scene.language, scene.split))
-    effects += _text_rows(labels, written, baseline, scene, Place(hook.layer, scene.language, scene.split), agreement_consistent)
+    effects += _text_rows(ctx, written, baseline, scene, Place(hook.layer, scene.language, scene.split))
     return rows, effects, caption_alarms(written, baseline)
 
 
@@ -177,25 +177,24 @@ def _at_positions(ctx: StageContext, change: EditFn, decides_B: np.ndarray) -> E
     return at_decision
 
 
-def _text_rows(
-    labels: Sequence[ArmLabel], written: Mapping[ArmLabel, Sequence[str]], baseline: Sequence[str], scene: Scene, place: Place, consistent: Any
-) -> list[EffectRow]:
+def _text_rows(ctx: StageContext, written: Mapping[ArmLabel, Sequence[str]], baseline: Sequence[str], scene: Scene, place: Place) -> list[EffectRow]:
     """Length ratio of all captions, and the share of captions whose gender marks agree (of those with two marks or more)."""
-    from saebias.corpus.labels import label_caption
+    from saebias.corpus.labels import agreement_consistent
+    from saebias.stages.label_access import caption_label
     from saebias.stats.shares import share_estimate
     from saebias.steering.alarms import length_drift
     from saebias.steering.effects import EffectRow
 
     images = scene.images
     rows = []
-    for label in labels:
+    for label in written:
         head = (label.arm, label.name, label.target, place.layer, place.language, place.split, label.strength)
         counts = (len(images.image_N), len(np.unique(images.cluster_N)))
         ratio = 1 + length_drift(list(written[label]), list(baseline))
         rows.append(
             EffectRow(*head, "length_ratio", ratio, float("nan"), float("nan"), None, *counts, "words of all captions over the baseline's; no interval")
         )
-        agrees = [consistent(label_caption(text, scene.language)) for text in written[label]]
+        agrees = [agreement_consistent(caption_label(ctx.cfg, text, scene.language)) for text in written[label]]
         kept = np.array([value is not None for value in agrees])
         if kept.any():
             found = share_estimate(np.array([bool(value) for value in agrees])[kept], images.cluster_N[kept])

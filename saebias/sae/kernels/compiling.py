@@ -11,6 +11,7 @@ compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "
 
 @compiled
 def dot(left_D, right_D):
+    """The inner product of two float32 vectors of one length, summed in float32."""
     total = np.float32(0)
     for d in range(left_D.size):
         total += left_D[d] * right_D[d]

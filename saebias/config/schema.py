@@ -75,8 +75,8 @@ class DataConfig(Slice):
     """Folder that image paths are relative to; the table's own folder otherwise."""
     columns: ColumnsConfig = ColumnsConfig()
     """Column names of the table."""
-    full_decode: bool = False
-    """Decode every picture wholly instead of checking its header."""
+    full_decode: bool = True
+    """For `table`: decode every picture wholly, so that a broken one is set aside here and not met in the middle of a run; false checks headers alone."""
     near_duplicates: bool = True
     """For `table`: group pictures that look alike, so that they stay in one split."""
     continuations: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -52,7 +52,7 @@ class TerminalReporter:
         self._console.print(f"! {message}", style="yellow", markup=False)
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "rows") -> Iterator[Task]:
+    def task(self, label: str, total: int, unit: str = "rows") -> Generator[Task]:
         """A bar; inside another task it is a second bar below the first."""
         if self._progress is not None:
             yield _BarTask(self._progress, label, total, unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -20,7 +20,7 @@ LOG_BACKUPS = 3
 
 
 @contextmanager
-def run_log(folder: Path) -> Iterator[Any]:
+def run_log(folder: Path) -> Generator[Any]:
     """A structlog logger that appends JSON lines to `folder/log/run.log`, rotated at 4 MiB."""
     path = folder / "log" / "run.log"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saebias.plots.steering_series import BASELINE, Series, all_series, frontier_rows, looks_by_arm, series_of
+from saebias.plots.steering_series import BASELINE, Series, all_series, frontier_rows, looks_by_arm, one_layer_each, series_of
 from saebias.plots.style import INK, LANGUAGES, MUTED, Style, finish, language_name, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, sentences
 
@@ -19,7 +19,7 @@ def draw_frontier(table: Table) -> Figure:
     name = "steering_frontier"
     rows = frontier_rows(table)
     require_numbers(rows, "spread_left", name)
-    languages, looks = distinct(rows, "language", LANGUAGES), looks_by_arm(all_series(rows))
+    languages, looks = distinct(rows, "language", LANGUAGES), looks_by_arm(all_series(rows), name_layers=not one_layer_each(rows))
     figure = new_figure(4.2 * len(languages) + 0.5, 4.2 + 0.17 * -(-len(looks) // 2), "The price of removing the stereotype")
     panels = list(figure.subplots(1, len(languages), squeeze=False, sharex=True, sharey=True)[0])
     for axes, language in zip(panels, languages, strict=True):

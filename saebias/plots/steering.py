@@ -14,6 +14,7 @@ from saebias.plots.steering_series import (
     curve_rows,
     looks_by_arm,
     looks_by_source,
+    one_layer_each,
     series_of,
     transfer_rows,
 )
@@ -31,7 +32,9 @@ def draw_steering_curves(table: Table) -> Figure:
     `table`: rows of the view `steering_curves`; drawn are the report split and, as a grey band, the matched random sets (arm A6).
     """
     rows = curve_rows(table)
-    figure = _dose_figure(rows, looks_by_arm(all_series(rows)), "What the interventions remove, and what they break", "steering_curves")
+    figure = _dose_figure(
+        rows, looks_by_arm(all_series(rows), name_layers=not one_layer_each(rows)), "What the interventions remove, and what they break", "steering_curves"
+    )
     note = "Report split; whiskers: 95 % intervals, slightly apart for the eye; grey: 95 % of matched random latent sets; dotted: baseline (A0)."
     return _with_note(figure, rows, note)
 
@@ -58,7 +61,8 @@ def _dose_figure(rows: list[Row], looks: dict[Series, Style], title: str, name: 
             _draw_doses(panels[line, column], [row for row in rows if row["metric"] == metric and row["language"] == language], looks)
         panels[line, 0].set_ylabel(AXES_SHOWN[metric])
     for axes, language in zip(panels[0], languages, strict=True):
-        axes.set_title(language_name(language))
+        layers = distinct([row for row in rows if row["language"] == language], "layer", ())
+        axes.set_title(language_name(language) + (f", layer {layers[0]}" if len(layers) == 1 else ""))
     for axes in panels[-1]:
         axes.set_xlabel("strength of the edit")
     return figure

@@ -70,10 +70,16 @@ def _reported(table: Table) -> list[Row]:
     return [row for row in rows_of(table, "steering_curves", CURVES) if row["split"] == "report" and row["metric"] in AXES_SHOWN]
 
 
-def looks_by_arm(found: list[Series]) -> dict[Series, Style]:
+def one_layer_each(rows: list[Row]) -> bool:
+    """Whether each language is steered at one layer: then the panel names it, and the legend need not."""
+    places = {(row["language"], row["layer"]) for row in rows}
+    return len(places) == len({language for language, _ in places})
+
+
+def looks_by_arm(found: list[Series], *, name_layers: bool) -> dict[Series, Style]:
     """Colour and marker say what is done, the dash says what it aims at."""
     arms = list(dict.fromkeys((each.arm, each.name) for each in found))
-    layers = len({each.layer for each in found}) > 1
+    layers = name_layers and len({each.layer for each in found}) > 1
     looks: dict[Series, Style] = {}
     for each in found:
         place = arms.index((each.arm, each.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from saebias.errors import StoreError
 
 
 @contextmanager
-def translated_disk_errors(path: Path) -> Iterator[None]:
+def translated_disk_errors(path: Path) -> Generator[None]:
     """Turn a full disk or a missing permission into one line that says what to do."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[
 
 
 @contextmanager
-def catalogue_of(artifacts: Path, current: Mapping[str, str]) -> Iterator[Callable[..., pa.Table]]:
+def catalogue_of(artifacts: Path, current: Mapping[str, str]) -> Generator[Callable[..., pa.Table]]:
     """A function (sql or the name of a query, **parameters) -> rows, over a catalogue of its own in which the views show the runs `current`."""
     with tempfile.TemporaryDirectory(prefix="saebias-catalogue-") as folder:
         path = fold(artifacts, current=current, target=Path(folder) / CATALOGUE)

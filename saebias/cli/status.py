@@ -57,7 +57,7 @@ def _stage_table(cfg: Config, running: set[str]) -> Table:
     return table
 
 
-def _running(state: dict[str, Any]) -> Table:
+def _running(state: dict[str, Any]) -> Group:
     task = state["task"]
     grid = Table.grid(padding=(0, 2))
     left = f"{task['seconds_left']:.0f} s left" if task["seconds_left"] is not None else ""
@@ -66,8 +66,7 @@ def _running(state: dict[str, Any]) -> Table:
     grid.add_row(f"[bold]{state['stage']}[/]", task["label"], bar, f"{task['done']:,}/{task['total']:,}", f"{task['rate']:,.0f} {task['unit']}/s", left, fields)
     load = f"pid {state['pid']}: {state['cpu_percent']:.0f} % processor, {state['memory_mib']:,.0f} MiB (peak {state['peak_memory_mib']:,.0f})"
     gpus = "  ".join(f"GPU {g['index']}: {g['percent']} %, {g['memory_mib']:,.0f} of {g['total_mib']:,.0f} MiB" for g in state["gpus"])
-    grid.add_row("", f"{load}  {gpus}".rstrip())
-    return grid
+    return Group(grid, f"  {load}  {gpus}".rstrip())
 
 
 def _machine() -> str:

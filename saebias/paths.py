@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _shipped_folder(name: str) -> Path:
-    # In a checkout the folder stands beside the package; in a wheel it is mapped into it (see pyproject.toml).
+    # In a checkout the folder stands beside the package; in a wheel it is mapped into it (see setup.py).
     for folder in (_PACKAGE.parent / name, _PACKAGE / f"_{name}"):
         if (folder / ("schema" if name == "sql" else "demo.yaml")).exists():
             return folder

@@ -61,7 +61,7 @@ _stage_command(None, "run-all", "All stages, resumable: what is up to date is sk
 @app.command(
     help=(
         "Ask the catalogue: one SELECT, or a named query. Bare `saebias query` lists the named ones.\n\n"
-        "Example: saebias query skewed_professions --param language=ar --format csv"
+        "Example: saebias query skewed_professions --param top=8 --format csv"
     )
 )
 def query(

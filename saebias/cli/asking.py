@@ -30,7 +30,11 @@ def ask(text: str | None, params: Sequence[str], format_: str, out: Path | None,
         _list_queries()
         return 0
     given = dict(_pair(item) for item in params)
-    rows = run_query(artifacts, *resolve(text, given))
+    try:
+        rows = run_query(artifacts, *resolve(text, given))
+    except KeyboardInterrupt:
+        print("saebias: stopped", file=sys.stderr)
+        return 130
     if format_ == "table" and out is None:
         _print_table(rows)
     elif out is not None:
@@ -70,7 +74,7 @@ def _run_checks(artifacts: Path) -> int:
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False, emoji=False)
 
 
 def _print_table(rows: pa.Table) -> None:

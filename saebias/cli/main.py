@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -17,6 +18,10 @@ def main() -> None:
     # A thread that waits for its share of a step gives its core back soon: on a machine where another program uses one of two cores, training
     # took 52 s with this, more than 100 s with the default, and 26 s either way on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    for stream in (sys.stdout, sys.stderr):
+        # Arabic must come out whatever the locale claims.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     from saebias.cli.app import app
 
     try:
@@ -24,10 +29,17 @@ def main() -> None:
     except SaebiasError as error:
         print(f"saebias: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("saebias: stopped", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
+        # Files named by the user, wherever they are opened: the path and the system's word for what is wrong with it.
+        print(f"saebias: {error.filename}: {error.strerror}; name another path, or change its permissions", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -67,17 +67,28 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
         item = planned[name]
         estimate = estimate_of(cfg, item)
         todo = force or item.state != "done"
-        what = "up to date" if not todo else "run again (--force)" if item.state == "done" else "run" if item.state == "new" else f"resume ({item.reason})"
+        what = (
+            "up to date"
+            if not todo
+            else "run again (--force)"
+            if item.state == "done"
+            else "run"
+            if item.state == "new"
+            else f"{_VERBS[item.state]} ({item.reason})"
+        )
         if todo:
             total_disk, total_seconds, peak = total_disk + estimate.disk_bytes, total_seconds + estimate.seconds, max(peak, estimate.memory_bytes)
         table.add_row(name, item.fingerprint, what, _size(estimate.disk_bytes), _size(estimate.memory_bytes), f"{estimate.seconds:.0f} s", estimate.basis)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     console.print(table)
     free = free_bytes(cfg.runtime.artifacts.absolute())
     console.print(
         f"to do: {_size(total_disk)} of disk ({_size(free)} free at {cfg.runtime.artifacts}), {_size(peak)} of memory at the peak, about {total_seconds:.0f} s",
         highlight=False,
     )
+
+
+_VERBS = {"partial": "resume", "stale": "run again"}
 
 
 def _size(count: float) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from saebias.config.load import load_config
 from saebias.config.schema import Config
@@ -24,7 +25,7 @@ from saebias.stages.registry import STAGES
 def show_status(config: Path | None, overrides: Sequence[str], *, watch: bool) -> None:
     """Print the state of every stage and what is running; with `watch`, renew it every second until Ctrl-C."""
     cfg = load_config(config, overrides)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
     if not watch:
         console.print(_picture(cfg))
         return
@@ -48,12 +49,12 @@ def _stage_table(cfg: Config, running: set[str]) -> Table:
         table.add_column(name, justify="left" if name in ("stage", "state", "run") else "right")
     for name, item in plan(cfg, STAGES, needed=()).items():
         record = read_run(item.folder)
-        state = "running" if item.run_id in running else {"done": "done", "new": "to do", "partial": item.reason}[item.state]
+        state = "running" if item.run_id in running else {"done": "done", "new": "to do", "partial": item.reason, "stale": item.reason}[item.state]
         style = {"done": "green", "running": "bold cyan", "to do": "dim"}.get(state, "yellow")
         numbers = ["", "", "", ""]
         if record is not None and state == "done":
             numbers = [f"{record['seconds']:.1f}", f"{record['n_rows']:,}", f"{record['rows_per_second'] or 0:,.0f}", f"{record['peak_memory_mib'] or 0:,.0f}"]
-        table.add_row(name, f"[{style}]{state}[/]", item.fingerprint, *numbers)
+        table.add_row(name, Text(state, style=style), item.fingerprint, *numbers)
     return table
 
 
@@ -63,7 +64,9 @@ def _running(state: dict[str, Any]) -> Group:
     left = f"{task['seconds_left']:.0f} s left" if task["seconds_left"] is not None else ""
     fields = "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in task["fields"].items())
     bar = ProgressBar(total=task["total"] or None, completed=task["done"], width=28)
-    grid.add_row(f"[bold]{state['stage']}[/]", task["label"], bar, f"{task['done']:,}/{task['total']:,}", f"{task['rate']:,.0f} {task['unit']}/s", left, fields)
+    grid.add_row(
+        Text(state["stage"], style="bold"), task["label"], bar, f"{task['done']:,}/{task['total']:,}", f"{task['rate']:,.0f} {task['unit']}/s", left, fields
+    )
     load = f"pid {state['pid']}: {state['cpu_percent']:.0f} % processor, {state['memory_mib']:,.0f} MiB (peak {state['peak_memory_mib']:,.0f})"
     gpus = "  ".join(f"GPU {g['index']}: {g['percent']} %, {g['memory_mib']:,.0f} of {g['total_mib']:,.0f} MiB" for g in state["gpus"])
     return Group(grid, f"  {load}  {gpus}".rstrip())

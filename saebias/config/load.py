@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -79,6 +80,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     key, equals, _ = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as --set train.k=16")
+    text = override.partition("=")[2]
+    if " #" in text or ": " in text:
+        # YAML would read a comment or a mapping into what is a path or a sentence: such text is taken as it stands.
+        override = f"{key}={json.dumps(text, ensure_ascii=False)}"
     try:
         given = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         assert isinstance(given, dict)

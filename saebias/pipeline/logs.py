@@ -24,6 +24,10 @@ def run_log(folder: Path) -> Generator[Any]:
     """A structlog logger that appends JSON lines to `folder/log/run.log`, rotated at 4 MiB."""
     path = folder / "log" / "run.log"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        # The line of a process that died in the middle of it must not swallow the next.
+        with path.open("ab") as stream:
+            stream.write(b"\n")
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_BACKUPS, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.Logger(f"saebias.{folder.name}")

@@ -15,7 +15,7 @@ import psutil
 
 from saebias.errors import StoreError
 from saebias.pipeline.logs import ProgressState
-from saebias.store.files import write_text
+from saebias.store.files import read_json_object, write_text
 
 INTERVAL_SECONDS = 0.25
 _STATE_EVERY = 4
@@ -99,9 +99,8 @@ def live_states(artifacts: Path) -> list[dict[str, Any]]:
     """States of the saebias processes that are running on this artifacts folder; files of dead processes are passed over."""
     states = []
     for path in sorted((artifacts / "live").glob("*.json")):
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        state = read_json_object(path, ("pid", "stage", "run_id", "task"))
+        if state is None:
             continue
         if psutil.pid_exists(state["pid"]):
             states.append(state)

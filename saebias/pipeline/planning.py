@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import TopologicalSorter
@@ -14,6 +13,8 @@ from saebias.config.fingerprint import content_digest, digest
 from saebias.config.schema import Config
 from saebias.errors import ConfigError, InputError, SaebiasError
 from saebias.pipeline.stage import Stage
+from saebias.store.catalogue import RECORD_KEYS
+from saebias.store.files import read_json_object
 from saebias.store.parts import damage, manifests
 
 
@@ -27,7 +28,7 @@ class PlannedStage:
     parents: dict[str, str]
     """Run id per direct parent stage."""
     state: str
-    """`done`, `partial` (finished units will be kept) or `new`."""
+    """`done`, `partial` (finished units will be kept), `stale` (a parent was run again: nothing is kept) or `new`."""
     reason: str
 
     @property
@@ -50,17 +51,23 @@ def _slice(cfg: Config, dotted: str) -> Any:
 
 def read_run(folder: Path) -> dict[str, Any] | None:
     """The record of a run folder, or None where there is none (or a torn one)."""
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    return read_json_object(folder / "run.json", RECORD_KEYS)
 
 
-def state_of(folder: Path) -> tuple[str, str]:
-    """(`done` | `partial` | `new`, reason) of a run folder."""
+def ends_of(folders: Mapping[str, Path]) -> dict[str, str | None]:
+    """When the run in each folder ended; None where there is none."""
+    records = {name: read_run(folder) for name, folder in folders.items()}
+    return {name: None if record is None else record["finished_at"] for name, record in records.items()}
+
+
+def state_of(folder: Path, parents: Mapping[str, Path]) -> tuple[str, str]:
+    """(`done` | `partial` | `stale` | `new`, reason) of a run folder; stale: a parent was run again since, so nothing of it is kept."""
     record = read_run(folder)
     if record is None:
         return "new", "never run"
+    again = [name for name, end in ends_of(parents).items() if record["parents_finished"].get(name) != end]
+    if again:
+        return "stale", f"{again[0]} was run again since"
     units = manifests(folder)
     if record["status"] != "done":
         return "partial", f"{len(units)} units done, then {'stopped' if record['status'] == 'running' else record['status']}"
@@ -101,7 +108,7 @@ def _plan_one(cfg: Config, stage: Stage, planned: dict[str, PlannedStage]) -> Pl
     values = {dotted: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for dotted, value in slices.items()}
     fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(inputs)))
     folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
-    return PlannedStage(stage, fingerprint, folder, parents, *state_of(folder))
+    return PlannedStage(stage, fingerprint, folder, parents, *state_of(folder, {need: planned[need].folder for need in stage.needs}))
 
 
 def _ancestor_names(by_name: dict[str, Stage], name: str) -> list[str]:

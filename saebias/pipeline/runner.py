@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from saebias.errors import MissingParent
 from saebias.pipeline.locks import exclusive
 from saebias.pipeline.logs import LoggingReporter, ProgressState, run_log
 from saebias.pipeline.monitor import watching
-from saebias.pipeline.planning import PlannedStage, ancestors, plan, read_run
+from saebias.pipeline.planning import PlannedStage, ancestors, ends_of, plan, read_run, state_of
 from saebias.pipeline.stage import Stage, StageContext
 from saebias.report import Reporter
 from saebias.store.catalogue import fold
@@ -35,16 +36,23 @@ def run_stages(cfg: Config, stages: Sequence[Stage], wanted: Sequence[str], repo
     ran = []
     try:
         for number, name in enumerate(wanted, start=1):
-            item = planned[name]
+            # Looked at again now: a parent may just have been run again.
+            item = refreshed(planned, name)
             if item.state == "done" and not force:
                 reporter.info(f"[{number}/{len(wanted)}] {name}: up to date ({item.run_id})")
                 continue
-            reporter.info(f"[{number}/{len(wanted)}] {name}: {item.stage.help}" + ("" if item.state == "new" else f" - resuming ({item.reason})"))
+            reporter.info(f"[{number}/{len(wanted)}] {name}: {item.stage.help}" + _how(item, force))
             _run_one(cfg, planned, item, reporter, force=force)
             ran.append(item)
     finally:
         fold(cfg.runtime.artifacts, current={name: planned[name].run_id for name in planned}, reporter=reporter)
     return ran
+
+
+def _how(item: PlannedStage, force: bool) -> str:
+    if item.state == "new":
+        return ""
+    return " - again from nothing" if force or item.state == "stale" else f" - resuming ({item.reason})"
 
 
 def _check_parents(planned: dict[str, PlannedStage], wanted: Sequence[str]) -> None:
@@ -64,18 +72,18 @@ def _context(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, 
 
 def _clear(folder: Path) -> None:
     # Manifests go first: a kill in the middle leaves units that are simply not done.
-    for name in ("units", "rows", "files"):
+    for name in ("units", "rows", "files", "log"):
         for path in sorted((folder / name).rglob("*"), reverse=True):
             path.unlink() if not path.is_dir() else path.rmdir()
 
 
 def _run_one(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, reporter: Reporter, *, force: bool) -> None:
     with exclusive(item.folder / "lock", f"stage {item.stage.name} ({item.run_id})"):
-        if force or not manifests(item.folder):
+        if force or item.state == "stale" or not manifests(item.folder):
             # What an attempt without a finished unit left behind is no fact; the next attempt starts clean.
             _clear(item.folder)
         before = read_run(item.folder)
-        record = _new_record(cfg, item, None if force else before)
+        record = _new_record(cfg, planned, item, None if force or item.state == "stale" else before)
         write_text(item.folder / "run.json", json.dumps(record, indent=1))
         progress = ProgressState()
         header = {"stage": item.stage.name, "run_id": item.run_id, "started": time.time(), "stages": [[n, p.state] for n, p in planned.items()]}
@@ -100,7 +108,18 @@ def _run_one(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, 
         reporter.info(f"{item.stage.name}: done in {record['seconds']:.1f} s, {rows:,} rows in {units} units, peak {record['peak_memory_mib']:,.0f} MiB")
 
 
-def _new_record(cfg: Config, item: PlannedStage, before: dict[str, Any] | None) -> dict[str, Any]:
+def _parent_folders(planned: dict[str, PlannedStage], item: PlannedStage) -> dict[str, Path]:
+    return {need: planned[need].folder for need in item.stage.needs}
+
+
+def refreshed(planned: dict[str, PlannedStage], name: str) -> PlannedStage:
+    """The planned stage with its state as it is now."""
+    item = planned[name]
+    state, reason = state_of(item.folder, _parent_folders(planned, item))
+    return replace(item, state=state, reason=reason)
+
+
+def _new_record(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage, before: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "run_id": item.run_id,
         "stage": item.stage.name,
@@ -117,6 +136,7 @@ def _new_record(cfg: Config, item: PlannedStage, before: dict[str, Any] | None) 
         "peak_memory_mib": None,
         "saebias_version": __version__,
         "parents": sorted(item.parents.values()),
+        "parents_finished": ends_of(_parent_folders(planned, item)),
         "config": cfg.model_dump(mode="json", exclude={"runtime"}),
         "units": [],
         "error": None,

@@ -112,7 +112,7 @@ GALLERY = (
         "steering_curves",
         draw_steering_curves,
         "remove",
-        "Dose response of every arm on both axes; an effect inside the grey band is what any matched latents would do.",
+        "Dose response of every arm. Grey: where matched random latents end up at the dose chosen for A3; nothing is said of other arms and doses.",
         curve_rows,
     ),
     GalleryFigure(

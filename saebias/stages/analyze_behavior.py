@@ -62,6 +62,7 @@ def _run_batch(
     features = features_of(loaded, batch)
     captions, exact = [], []
     prefix: PrefixState | None = None
+    run: list[int] = []
     for language in LANGUAGES:
         # A language that the corpus has no caption of is not asked for.
         rows = [row for row, sample in enumerate(batch) if sample[f"caption_{language}"] is not None]
@@ -70,7 +71,10 @@ def _run_batch(
         asked = [batch[row] for row in rows]
         inputs = build_inputs(loaded, features.take(rows), [prompt_of[language]] * len(rows), use_chat_template=ctx.cfg.model.chat_template)
         # The picture is run once for everything that is asked about it: both languages, greedy captions, samples, scores.
-        prefix = shared_prefix(loaded, inputs) if prefix is None or len(prefix.inputs) != len(rows) else prefix.take(range(len(rows)), inputs)
+        if prefix is None or run != rows:
+            prefix, run = shared_prefix(loaded, inputs), rows
+        else:
+            prefix = prefix.take(range(len(rows)), inputs)
         work = Asked(loaded, asked, language, features.take(rows), inputs, prefix)
         captions += generate_rows(ctx, work)
         exact += exact_rows(ctx, work, sets)
@@ -182,7 +186,7 @@ ANALYZE_BEHAVIOR = Stage(
     run=run_behavior,
     help="what the model does: captions, exact probabilities, bias",
     needs=("prepare",),
-    reads=("model", "labels", "analyze.draws", "analyze.bootstrap"),
+    reads=("model", "labels", "analyze.draws", "analyze.min_coverage", "analyze.bootstrap"),
     tables=("generated_captions", "exact_probabilities", "behavior_metrics"),
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
     estimate=_estimate,

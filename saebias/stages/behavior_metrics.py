@@ -34,20 +34,66 @@ def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
     if greedy is not None and (greedy.gender_N == "A").any():
         rows += ambiguous_shares(greedy)
     exact = exact_probabilities(ctx, samples)
-    if exact is None or not (exact.gender_N == "A").any():
+    if exact is not None:
+        rows += coverage_rows(exact)
+        exact = _covered(ctx, exact)
+    if exact is None:
         ctx.reporter.warn("analyze: no ambiguous sample (visual_gender A) with a context was scored, so there are no stereotype and default")
     else:
-        rows += _without_neutral(stereotype_rows(exact, seed=seed, n_draws=draws), ctx)
         references = reference_shares(ctx)
-        for source, shares in references.items():
-            if source == "planted":
-                rows += recovery_rows(exact, shares, seed=seed, n_draws=draws)
-            rows += alignment_rows(exact, shares)
-        dataset = references.get("planted") or _caption_shares(ctx, samples)
-        if dataset:
-            sampled = caption_labels([row for row in captions if row["mode"] == "sample"], samples)
-            rows += amplification_rows(exact, sampled, greedy, dataset, seed=seed, n_draws=draws)
+        sampled = caption_labels([row for row in captions if row["mode"] == "sample"], samples)
+        for part in _together_or_apart(ctx, exact):
+            rows += _without_neutral(stereotype_rows(part, seed=seed, n_draws=draws), ctx)
+            for source, shares in references.items():
+                if source == "planted":
+                    rows += recovery_rows(part, shares, seed=seed, n_draws=draws)
+                rows += alignment_rows(part, shares)
+            dataset = references.get("planted") or _caption_shares(ctx, samples)
+            if dataset:
+                rows += amplification_rows(part, sampled, greedy, dataset, seed=seed, n_draws=draws)
     return catalogue_rows(rows)
+
+
+def coverage_rows(exact: ExactProbabilities) -> list[BiasRow]:
+    """How much of what the model would say the closed set holds: mean total probability of F, M and N per language, over all images scored."""
+    from saebias.bias.rows import bias_row, languages_of
+    from saebias.stats.shares import share_estimate
+
+    rows = []
+    for language in languages_of(exact):
+        part = exact.where(exact.language_N == language)
+        total_N = np.minimum(part.p_f_N + part.p_m_N + part.p_n_N, 1.0)
+        rows.append(bias_row("closed_set_coverage", language, share_estimate(total_N, part.cluster_N)))
+    return rows
+
+
+def _covered(ctx: StageContext, exact: ExactProbabilities) -> ExactProbabilities | None:
+    """The languages with ambiguous images whose closed set the model says at all; the others are left out and said."""
+    kept = []
+    for language in sorted(set(exact.language_N.tolist())):
+        part = exact.where((exact.language_N == language) & (exact.gender_N == "A"))
+        if len(part) == 0:
+            continue
+        mean = float((part.p_f_N + part.p_m_N + part.p_n_N).mean())
+        if mean < ctx.cfg.analyze.min_coverage:
+            ctx.reporter.warn(
+                f"analyze ({language}): the model gives the closed set a probability of {mean:.2g} on average, below analyze.min_coverage: "
+                "P(woman) of captions it never says is left out; give data.continuations that begin as its captions do",
+                alarm=True,
+            )
+            continue
+        kept.append(language)
+    return exact.where(np.isin(exact.language_N, kept)) if kept else None
+
+
+def _together_or_apart(ctx: StageContext, exact: ExactProbabilities) -> list[ExactProbabilities]:
+    """All languages at once where they share ambiguous images (then their difference is paired by image), else one by one."""
+    languages = sorted(set(exact.language_N.tolist()))
+    open_images = [set(exact.image_N[(exact.language_N == language) & (exact.gender_N == "A")].tolist()) for language in languages]
+    if len(languages) < 2 or open_images[0] & open_images[1]:
+        return [exact]
+    ctx.reporter.warn("analyze: the languages share no ambiguous image, so the difference of their defaults is left out")
+    return [exact.where(exact.language_N == language) for language in languages]
 
 
 def caption_labels(rows: Sequence[dict[str, Any]], samples: dict[str, dict[str, Any]]) -> CaptionLabels | None:

@@ -103,7 +103,7 @@ def plan_shards(cfg: Config, loaded: LoadedModel, samples: Sequence[dict[str, An
     """
     from saebias.vlm.prompts import caption_tokens
 
-    probe = _probe(loaded, samples, prompt_of)
+    probe = _probe(loaded, samples, prompt_of, template=cfg.model.chat_template)
     lengths: dict[tuple[str, str], int] = {}
     for language in LANGUAGES:
         texts = [sample[f"caption_{language}"] for sample in samples if sample[f"caption_{language}"] is not None]
@@ -130,7 +130,7 @@ def plan_shards(cfg: Config, loaded: LoadedModel, samples: Sequence[dict[str, An
     return shards
 
 
-def _probe(loaded: LoadedModel, samples: Sequence[dict[str, Any]], prompt_of: dict[str, str]) -> dict[str, PromptTokens]:
+def _probe(loaded: LoadedModel, samples: Sequence[dict[str, Any]], prompt_of: dict[str, str], *, template: bool) -> dict[str, PromptTokens]:
     """The tokens of each prompt with the picture that takes most tokens: the largest, where the number depends on the size."""
     from PIL import Image
 
@@ -148,7 +148,7 @@ def _probe(loaded: LoadedModel, samples: Sequence[dict[str, Any]], prompt_of: di
     if area(largest) == 0:
         raise ModelError(f"picture {largest['image_path']} cannot be opened; put it back, or run `saebias prepare --force`")
     features = features_of(loaded, [largest])
-    return {language: build_inputs(loaded, features, [prompt_of[language]]).prompts[0] for language in LANGUAGES}
+    return {language: build_inputs(loaded, features, [prompt_of[language]], use_chat_template=template).prompts[0] for language in LANGUAGES}
 
 
 def _inputs(cfg: Config) -> list[Path]:

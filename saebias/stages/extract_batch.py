@@ -87,6 +87,7 @@ def _run_group(loaded: LoadedModel, work: ShardWork, group: Sequence[Sequence[It
     # The vision tower sees each picture once, for both languages.
     features = encode_images(loaded, [picture for _, picture in usable])
     prefix: PrefixState | None = None
+    run: list[int] = []
     for language in LANGUAGES:
         batch = [(number, item) for number, (items, _) in enumerate(usable) for item in items if item.language == language]
         if batch:
@@ -95,7 +96,10 @@ def _run_group(loaded: LoadedModel, work: ShardWork, group: Sequence[Sequence[It
             prompts = [work.prompts[language]] * len(items)
             inputs = build_inputs(loaded, taken, prompts, [item.caption for item in items], use_chat_template=work.cfg.model.chat_template)
             # So does the decoder: what stands behind the picture is all that differs between languages and captions.
-            prefix = shared_prefix(loaded, inputs, work.hooks) if prefix is None or len(prefix.inputs) != len(items) else prefix.take(range(len(items)), inputs)
+            if prefix is None or run != numbers:
+                prefix, run = shared_prefix(loaded, inputs, work.hooks), numbers
+            else:
+                prefix = prefix.take(range(len(items)), inputs)
             counts = _run_batch(loaded, work, Batch(taken, inputs, prefix), items, values_NLD, rows)
             status += [
                 {"sample_id": item.sample["sample_id"], "language": language, "status": "done", "reason": None, "n_rows": n}

@@ -16,8 +16,6 @@ from saebias.stages.behavior_metrics import none_if_nan
 from saebias.stages.model_access import closed_set_of, closed_sets, model_files, open_model, prompts
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from saebias.stages.token_index import TokenIndex
     from saebias.vlm.loading import LoadedModel
 
@@ -42,9 +40,9 @@ def lens_rows(ctx: StageContext, source: Source, loaded: LoadedModel) -> list[di
     part = source.index.where(source.index.decision & (source.row_gender != "-"))
     female, male = _first_tokens(ctx, loaded, part, source)
     x_LND = torch.from_numpy(np.stack([source.array.read_rows(hook, part.row) for hook in source.hooks])).to(loaded.device, loaded.dtype)
-    last = source.hooks[-1].layer == loaded.adapter.n_layers - 1
-    final_ND = None if last else _last_layer(ctx, loaded, part, source)
-    reading = LogitLens(loaded.adapter.unembed).read(x_LND, female, male, final_ND=final_ND)
+    if source.hooks[-1].layer != loaded.adapter.n_layers - 1:
+        raise NotEnoughData(f"mechanistic: the lens compares with the model's last layer, {loaded.adapter.n_layers - 1}; put it into extract.layers")
+    reading = LogitLens(loaded.adapter.unembed).read(x_LND, female, male)
     found = reading.rows(
         [hook.layer for hook in source.hooks],
         list(part.language),
@@ -68,37 +66,11 @@ def _first_tokens(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, sour
         chosen = closed_set_of(sets, context, language)
         assert chosen is not None, "a decision row has a closed set, or it would not be one"
         if (context, language) not in known:
-            known[context, language] = decision(loaded, boundary(prompt[language]), list(chosen.female), list(chosen.male))
+            known[context, language] = decision(
+                loaded, boundary(loaded, prompt[language], template=ctx.cfg.model.chat_template), list(chosen.female), list(chosen.male)
+            )
     found = [known[source.samples[sample_id]["context"], language] for sample_id, language in zip(part.sample_id, part.language, strict=True)]
     return [item.female_ids for item in found], [item.male_ids for item in found]
-
-
-def _last_layer(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source: Source) -> Tensor:
-    """The residual stream after the model's last layer at the same positions, where extract did not keep that layer."""
-    import torch
-
-    from saebias.identifiers import HookPoint
-    from saebias.stages.model_access import features_of
-    from saebias.vlm.forward import activations
-    from saebias.vlm.inputs import build_inputs
-
-    hook = HookPoint(loaded.adapter.n_layers - 1)
-    out = torch.empty(len(part), loaded.adapter.d_model, dtype=loaded.dtype)
-    with ctx.reporter.task("last layer", len(part), "rows") as task:
-        for language in LANGUAGES:
-            rows = np.flatnonzero(part.language == language)
-            for start in range(0, len(rows), ctx.cfg.runtime.batch_size):
-                chosen = rows[start : start + ctx.cfg.runtime.batch_size]
-                of = [source.samples[part.sample_id[row]] for row in chosen]
-                texts = [sample[f"caption_{language}"] for sample in of]
-                inputs = build_inputs(
-                    loaded, features_of(loaded, of), [prompts(ctx.cfg)[language]] * len(of), texts, use_chat_template=ctx.cfg.model.chat_template
-                )
-                x_BTD = activations(loaded, inputs, [hook])[hook]
-                for number, row in enumerate(chosen):
-                    out[row] = x_BTD[number, inputs.column(number, int(part.position[row]))].cpu()
-                task.advance(len(chosen))
-    return out.to(loaded.device)
 
 
 def run_probes(ctx: StageContext) -> None:

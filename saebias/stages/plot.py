@@ -86,17 +86,11 @@ def _interactive(ctx: StageContext, ask: Ask) -> list[InteractiveFigure]:
 
 
 def _alarms(ctx: StageContext) -> list[str]:
-    """The warnings that the stages behind this report gave, from their logs."""
-    import json
+    """The warnings that the stages behind this report gave, from their logs, each once."""
+    from saebias.store.catalogue import read_log
 
-    found: list[str] = []
-    for folder in ctx.parents.values():
-        for path in sorted((folder / "log").glob("run.log*")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                event = json.loads(line)
-                if event["level"] == "warning" and event["event"] not in found:
-                    found.append(event["event"])
-    return found
+    events = [event for folder in ctx.parents.values() for event in read_log(folder)]
+    return list(dict.fromkeys(event["event"] for event in events if event["level"] == "warning"))
 
 
 def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], interactive: Sequence[InteractiveFigure], alarms: Sequence[str]) -> ReportData:
@@ -129,6 +123,7 @@ def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], in
         stale=rows("select * from stale_runs"),
         harm_budget=ctx.cfg.steer.max_accuracy_loss,
         cross_entropy_budget=ctx.cfg.steer.max_cross_entropy_rise,
+        default_budget=ctx.cfg.steer.max_default_shift,
         alarms=tuple(alarms),
         figures=tuple(figures),
         interactive=tuple(interactive),
@@ -167,7 +162,7 @@ PLOT = Stage(
     run=run_plot,
     help="figures with their data, and the report",
     needs=("prepare", "train", "analyze.behavior", "analyze.features", "steer", "mechanistic.lens", "mechanistic.probes", "mechanistic.alignment"),
-    reads=("plot", "model.name", "steer.max_accuracy_loss", "steer.max_cross_entropy_rise"),
+    reads=("plot", "model.name", "steer.max_accuracy_loss", "steer.max_cross_entropy_rise", "steer.max_default_shift"),
     tables=("figures",),
     estimate=_estimate,
 )

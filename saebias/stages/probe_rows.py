@@ -17,7 +17,7 @@ LANGUAGES = ("en", "ar")
 
 
 def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
-    """One row per probe and baseline, with transfer between the languages."""
+    """One row per probe and baseline, within each language."""
     from threadpoolctl import threadpool_limits
 
     from saebias.mechanistic.probes import ProbePlace, TransformerProbeAnalyzer
@@ -34,7 +34,8 @@ def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
                 for language in LANGUAGES
                 if _has(source, language, kind)
             }
-            rows += analyzer.read(places, seed=ctx.seed("probes"))
+            # What carries over from one language to the other is told once, by `mechanistic --only alignment`, over several foldings.
+            rows += analyzer.read(places, seed=ctx.seed("probes"), transfer=False)
             task.advance()
         pixels: ProbeRows = _pixel_rows(source)
         rows += analyzer.read({ProbePlace("en", "image", None, "pixels"): pixels}, seed=ctx.seed("probes"))

@@ -55,7 +55,8 @@ class Bench:
         """The images of a language and split."""
         limits = (n_ambiguous, n_clear)
         usable = [row for row in self.samples.values() if row[f"caption_{language}"] is not None]
-        return make_scene(self.loaded, usable, closed_sets(self.ctx), prompts(self.ctx.cfg)[language], language, split, limits, self.ctx.seed("images"))
+        prompt, template = prompts(self.ctx.cfg)[language], self.ctx.cfg.model.chat_template
+        return make_scene(self.loaded, usable, closed_sets(self.ctx), prompt, language, split, limits, seed=self.ctx.seed("images"), template=template)
 
     def main_scene(self, language: str, split: str) -> Scene:
         """The images that effects are measured on."""
@@ -187,13 +188,14 @@ def _report_tables(bench: Bench, layer: int, language: str) -> dict[str, list[di
     groups, balance, unlike = random_arms(
         bench, layer, language, {f"{t}/{language}": strength_of(ctx, chosen, f"{t}/{language}") for t in ("stereotype", "visible")}
     )
-    rows, drawn = list(found.rows), []
+    rows = list(found.rows)
+    drawn: list[dict[str, Any]] = []
     for group, values in zip(groups, measure_sets(ctx, bench.loaded, features, scene, hook, found.closed[0], groups), strict=True):
         rows, some = against_random_sets(rows, values, group.label, found.place)
-        drawn += some
+        drawn += [{**vars_of(row), "strength": group.strength} for row in some]
     return {
         "steering_effects": table_rows(without_p(rows, unlike) + debias_rows(chosen, found, select, scene)),
-        "steering_random_sets": [vars_of(row) for row in drawn],
+        "steering_random_sets": drawn,
         "matching_balance": balance,
     }
 

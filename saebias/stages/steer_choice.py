@@ -23,7 +23,7 @@ def budgets(ctx: StageContext) -> Budgets:
     """What a debiased model may cost, from the configuration."""
     from saebias.steering.frontier import Budgets
 
-    return Budgets(ctx.cfg.steer.max_accuracy_loss, ctx.cfg.steer.max_cross_entropy_rise)
+    return Budgets(ctx.cfg.steer.max_accuracy_loss, ctx.cfg.steer.max_cross_entropy_rise, ctx.cfg.steer.max_default_shift)
 
 
 def select_points(ctx: StageContext, unit: str, arms: Sequence[str], layer: int | None = None, language: str | None = None) -> list[DosePoint]:

@@ -53,7 +53,7 @@ def measure(ctx: StageContext, loaded: LoadedModel, features: ImageFeatures, sce
         draws["kl_to_baseline"] = image_mean_draws(images, np.maximum(scored.kl_SN, 0.0), seed=draws_seed, n_draws=ctx.cfg.analyze.bootstrap)
     captions = tuple((sample[f"caption_{scene.language}"],) for sample in scene.samples)
     if all(texts[0] for texts in captions):
-        plain = Questions(scene.prompt, captions, shared=scene.shared)
+        plain = Questions(scene.prompt, captions, shared=scene.shared, use_chat_template=scene.template)
         answers = score(loaded, features, plain, hook, [copies], where=where, reporter=ctx.reporter)[0]
         keep_E = off_gender_tokens(ctx, loaded, scene, answers.picture_E, answers.place_E)
         entropy_SN = answers.mean_cross_entropy(keep_E, len(scene.samples))
@@ -71,7 +71,7 @@ def off_gender_tokens(ctx: StageContext, loaded: LoadedModel, scene: Scene, pict
     texts = [sample[f"caption_{scene.language}"] for sample in scene.samples]
     keep: dict[tuple[int, int], bool] = {}
     for number, text in enumerate(texts):
-        ids = caption_tokens(loaded, boundary(scene.prompt), [text])[0]
+        ids = caption_tokens(loaded, boundary(loaded, scene.prompt, template=scene.template), [text])[0]
         spans = [(item.start, item.end) for item in caption_label(ctx.cfg, text, scene.language).evidence]
         ends = [len(loaded.tokenizer.decode(ids[: place + 1], skip_special_tokens=True).strip()) for place in range(len(ids))]
         for place, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -117,7 +117,9 @@ def steered_captions(
     from saebias.vlm.generate import generate_captions
 
     def write(edit: Edit | None) -> list[str]:
-        return generate_captions(loaded, features, [scene.prompt] * len(scene.samples), max_new_tokens=ctx.cfg.model.max_new_tokens, edit=edit)
+        longest = ctx.cfg.model.max_new_tokens
+        texts = [scene.prompt] * len(scene.samples)
+        return generate_captions(loaded, features, texts, max_new_tokens=longest, edit=edit, use_chat_template=scene.template)
 
     baseline = write(None)
     decides_B = decision_positions(loaded, features, scene)
@@ -157,7 +159,7 @@ def decision_positions(loaded: LoadedModel, features: ImageFeatures, scene: Scen
     """Per image the position (from 0, without padding) whose next token decides the gender."""
     from saebias.vlm.inputs import build_inputs
 
-    inputs = build_inputs(loaded, features, [scene.prompt] * len(scene.samples))
+    inputs = build_inputs(loaded, features, [scene.prompt] * len(scene.samples), use_chat_template=scene.template)
     return inputs.prompt_length_B - 1 + np.array(scene.shared)
 
 

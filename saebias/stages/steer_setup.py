@@ -38,6 +38,8 @@ class Scene:
     prompt: str
     shared: tuple[int, ...]
     """Per image the number of caption tokens that its F and M continuations share."""
+    template: bool
+    """Whether the prompt goes through the model's chat template."""
 
     @property
     def images(self) -> Images:
@@ -58,7 +60,7 @@ class Scene:
 
         texts = tuple(tuple(chosen.all) for chosen in self.sets)
         genders = tuple(("F",) * len(c.female) + ("M",) * len(c.male) + ("N",) * len(c.neutral) for c in self.sets)
-        return Questions(self.prompt, texts, genders, self.shared)
+        return Questions(self.prompt, texts, genders, self.shared, self.template)
 
 
 def choose_images(samples: Sequence[dict[str, Any]], split: str, n_ambiguous: int, n_clear: int, seed: int) -> list[dict[str, Any]]:
@@ -102,7 +104,9 @@ def make_scene(
     language: str,
     split: str,
     limits: tuple[int, int],
+    *,
     seed: int,
+    template: bool,
 ) -> Scene:
     """The scene of one language and split; raises InputError when an image has no closed set."""
     from saebias.vlm.prompts import decision_token_count
@@ -113,15 +117,16 @@ def make_scene(
     if missing:
         raise InputError(f"steer: context {missing[0]!r} has no {language} continuations; add them to data.continuations")
     kept = [found for found in served if found is not None]
-    shared = {found: decision_token_count(loaded, boundary(prompt), list(found.female), list(found.male)) for found in set(kept)}
-    return Scene(language, split, chosen, kept, prompt, tuple(shared[found] for found in kept))
+    edge = boundary(loaded, prompt, template=template)
+    shared = {found: decision_token_count(loaded, edge, list(found.female), list(found.male)) for found in set(kept)}
+    return Scene(language, split, chosen, kept, prompt, tuple(shared[found] for found in kept), template)
 
 
-def boundary(prompt: str) -> PromptTokens:
-    """The prompt as far as its boundary with a caption goes: its last character decides how the caption is tokenised."""
-    from saebias.vlm.prompts import PromptTokens
+def boundary(loaded: LoadedModel, prompt: str, *, template: bool) -> PromptTokens:
+    """The prompt, as the model reads it, as far as its boundary with a caption goes: its last character decides how the caption is tokenised."""
+    from saebias.vlm.prompts import PromptTokens, render_prompt
 
-    return PromptTokens((), None, prompt[-1:])
+    return PromptTokens((), None, render_prompt(loaded, prompt, has_image=True, use_chat_template=template)[-1:])
 
 
 def chosen_latents(ctx: StageContext, layer: int) -> dict[str, list[int]]:

@@ -45,7 +45,8 @@ def table_corpus(ctx: StageContext) -> Corpus:
     problems = read.problems + [_in_users_words(problem, data.columns.image) for problem in joined.problems]
     if not joined.samples:
         raise InputError(f"{data.table}: none of its {len(problems)} rows can be used; the first: row {problems[0].row_number}: {problems[0].reason}")
-    samples = _sampled(ctx, _with_shown_gender(ctx, joined))
+    # Pictures of one profession choose latents or report them, never both: without a column of concepts the context is the concept.
+    samples = [replace(sample, concept=sample.concept or sample.context) for sample in _sampled(ctx, _with_shown_gender(ctx, joined))]
     kept = {sample.sample_id for sample in samples}
     kept_images = {sample.image_id for sample in samples}
     owner = {f"{sample_id}-{language}": sample_id for sample_id in kept for language in ("en", "ar")}
@@ -145,4 +146,10 @@ def _csv_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         missing = [column for column in columns if column not in (reader.fieldnames or [])]
         if missing:
             raise InputError(f"{path}: column {missing[0]} is missing; it has {', '.join(reader.fieldnames or [])}")
-        return [{column: row[column] for column in columns} for row in reader]
+        rows = [{column: row[column] for column in columns} for row in reader]
+    for number, row in enumerate(rows, start=1):
+        if any(value is None for value in row.values()):
+            raise InputError(f"{path}: row {number} has fewer fields than the header; fill it up")
+    if not rows:
+        raise InputError(f"{path}: has a header and no rows; fill it, or leave it out of the configuration")
+    return rows

@@ -84,6 +84,8 @@ def _write(ctx: StageContext, out: UnitWriter, name: str, hook: HookPoint, train
     folder = out.folder / name
     paths = save_sae(folder, trained.sae, meta={"sae_id": sae_id, "hook": hook.name, "model": ctx.cfg.model.name})
     out.keep(paths)
+    if summary.validation_fvu is not None and not np.isfinite(summary.validation_fvu):
+        raise InputError(f"train {name}: the training diverged (FVU {summary.validation_fvu}); lower train.learning_rate, or leave it out")
     if summary.validation_fvu is None:
         raise InputError(f"train {name}: FVU cannot be computed because the validation rows do not vary; extract more samples")
     row = {

@@ -27,6 +27,8 @@ class Budgets:
     """Probability of a right caption that may be lost on clear images."""
     max_cross_entropy_rise: float = 0.05
     """Rise of the reference captions' cross-entropy off the gender words, nats per token."""
+    max_default_shift: float = 0.05
+    """How much further from 1/2 the mean P(woman) of ambiguous images may move: a model that says one gender to everybody has no spread either."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class DosePoint:
     spread: float
     default: float
     cross_entropy_rise: float | None
+    default_shift: float = 0.0
+    """|D| of the arm minus |D| of arm A0."""
 
     def within(self, budgets: Budgets) -> bool:
         """Whether the arm costs no more than the budgets allow."""
         rise = 0.0 if self.cross_entropy_rise is None else self.cross_entropy_rise
-        return self.accuracy_loss <= budgets.max_accuracy_loss and rise <= budgets.max_cross_entropy_rise
+        affordable = self.accuracy_loss <= budgets.max_accuracy_loss and rise <= budgets.max_cross_entropy_rise
+        return affordable and self.default_shift <= budgets.max_default_shift
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def dose_points(rows: Iterable[EffectRow]) -> list[DosePoint]:
         label = ArmLabel(row.arm, row.arm_name, row.target, row.strength)
         table.setdefault((label, row.layer, row.language, row.split), {})[row.metric] = row.value
     accuracy = {key[1:]: metrics["clear_accuracy"] for key, metrics in table.items() if key[0].arm == "A0" and "clear_accuracy" in metrics}
+    default = {key[1:]: metrics["masculine_default"] for key, metrics in table.items() if key[0].arm == "A0" and "masculine_default" in metrics}
     points = []
     for (label, layer, language, split), metrics in table.items():
         place = (layer, language, split)
@@ -75,7 +81,8 @@ def dose_points(rows: Iterable[EffectRow]) -> list[DosePoint]:
         if place not in accuracy:
             raise InputError(f"no arm A0 at layer {layer}, {language}, {split}; without it no accuracy is lost or kept")
         loss, rise = accuracy[place] - metrics["clear_accuracy"], metrics.get("cross_entropy_rise")
-        points.append(DosePoint(label, *place, metrics["clear_harm"], loss, metrics["stereotype_spread"], metrics["masculine_default"], rise))
+        axes = metrics["clear_harm"], loss, metrics["stereotype_spread"], metrics["masculine_default"]
+        points.append(DosePoint(label, *place, *axes, rise, abs(metrics["masculine_default"]) - abs(default[place])))
     return points
 
 

@@ -38,6 +38,7 @@ class Questions:
     continuations: tuple[tuple[str, ...], ...]
     genders: tuple[tuple[str, ...], ...] | None = None
     shared: tuple[int, ...] | None = None
+    use_chat_template: bool = False
     """Per picture the number of caption tokens that its F and M continuations share: behind them stands the decision. Needed for edits at `decision`."""
 
     def __post_init__(self) -> None:
@@ -221,7 +222,7 @@ def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions,
     texts = [questions.continuations[picture] for picture in chosen]
     picture_R = [number for number, of_picture in enumerate(texts) for _ in of_picture]
     flat = [text for of_picture in texts for text in of_picture]
-    whole = build_inputs(loaded, features.take(picture_R), [questions.prompt] * len(flat), flat, padding="right")
+    whole = build_inputs(loaded, features.take(picture_R), [questions.prompt] * len(flat), flat, padding="right", use_chat_template=questions.use_chat_template)
     # The last token of a continuation is asked for, never fed.
     inputs = whole.with_captions([ids[:-1] for ids in whole.captions], padding="right")
     n_prompt, start = _prompt_and_start(inputs, where)

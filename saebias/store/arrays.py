@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from saebias.errors import StoreError
 from saebias.identifiers import HookPoint
@@ -38,7 +38,8 @@ def create_activations(path: Path, hooks: Sequence[HookPoint], n_rows: int, d_mo
             shards=(shard_rows, len(hooks), d_model),
             dtype="uint16" if dtype == "bfloat16" else "float32",
             # Bit shuffling lays the exponent bits, which hardly vary, side by side: a quarter smaller on real activations.
-            compressors=BloscCodec(cname="lz4", clevel=1, shuffle=BloscShuffle.bitshuffle),
+            # The checksum finds a flipped bit, which would otherwise be trained on.
+            compressors=(BloscCodec(cname="lz4", clevel=1, shuffle=BloscShuffle.bitshuffle), Crc32cCodec()),
             attributes=attributes,
             # Without it an all-zero shard leaves no file, and a finished shard would look like a missing one.
             config={"write_empty_chunks": True},
@@ -61,6 +62,8 @@ def write_shard(path: Path, shard: int, values_NLD: np.ndarray) -> Path:
         padded[: len(stored)] = stored
         stored = padded
     with translated_disk_errors(path):
+        # A damaged shard would be read before it is written over.
+        shard_file(path, shard).unlink(missing_ok=True)
         array[shard * shard_rows : (shard + 1) * shard_rows] = stored
     return shard_file(path, shard)
 
@@ -88,7 +91,13 @@ class ActivationArray:
     def read(self, hook: HookPoint, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows start..stop of one hook point, float32 [N, D]."""
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        return _to_float32(np.asarray(self._array[start:stop, self.position(hook), :]))
+        return _to_float32(self._block(start, stop, self.position(hook)))
+
+    def _block(self, start: int, stop: int, layer: int) -> np.ndarray:
+        try:
+            return np.asarray(self._array[start:stop, layer, :])
+        except (ValueError, RuntimeError) as error:
+            raise StoreError(f"{self.path}: rows {start} to {stop} are damaged ({' '.join(str(error).split())[:80]}); run `saebias extract --force`") from None
 
     def read_rows(self, hook: HookPoint, rows: np.ndarray) -> np.ndarray:
         """The rows at sorted indices `rows`, float32 [N, D]; whole chunks are read, never single rows."""
@@ -98,7 +107,7 @@ class ActivationArray:
         for start in range(0, self.n_rows, span):
             first, last = np.searchsorted(rows, (start, start + span))
             if last > first:
-                block = np.asarray(self._array[start : min(start + span, self.n_rows), layer, :])
+                block = self._block(start, min(start + span, self.n_rows), layer)
                 out[first:last] = _to_float32(block[rows[first:last] - start])
         return out
 

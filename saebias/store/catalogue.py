@@ -18,7 +18,7 @@ from saebias.config.fingerprint import digest
 from saebias.errors import StoreError
 from saebias.paths import sql_folder
 from saebias.report import Reporter, SilentReporter
-from saebias.store.files import translated_disk_errors, write_text
+from saebias.store.files import read_json_object, translated_disk_errors, write_text
 from saebias.store.parts import manifests, part_paths
 from saebias.store.tables import arrow_schemas, schema_statements
 
@@ -59,8 +59,10 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
             building = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:6]}")
             try:
                 _copy_if_usable(final, building)
-                _fold_into(building, artifacts, current, reporter)
+                _fold_into(building, artifacts, _remembered(artifacts) if current is None else current, reporter)
                 building.replace(final)
+            except duckdb.Error as error:
+                raise StoreError(f"{final}: the catalogue cannot be written ({_one_line(error)[:120]}); finished units are intact") from None
             finally:
                 for leftover in (building, building.with_name(building.name + ".wal")):
                     leftover.unlink(missing_ok=True)
@@ -96,11 +98,10 @@ def _copy_if_usable(old: Path, new: Path) -> None:
         new.unlink()
 
 
-def _fold_into(path: Path, artifacts: Path, current: Mapping[str, str] | None, reporter: Reporter) -> None:
+def _fold_into(path: Path, artifacts: Path, current: Mapping[str, str], reporter: Reporter) -> None:
     fresh = not path.exists()
     with duckdb.connect(str(path)) as connection:
         connection.execute("set timezone = 'UTC'")
-        connection.execute("begin")
         if fresh:
             _create(connection)
         folded = dict(connection.execute("select run_id, state from folded").fetchall())
@@ -110,13 +111,26 @@ def _fold_into(path: Path, artifacts: Path, current: Mapping[str, str] | None, r
                 continue
             state = digest(record, manifests(folder), length=24)
             if folded.pop(record["run_id"], None) != state:
-                _insert_run(connection, folder, record)
-                connection.execute("insert or replace into folded values (?, ?)", [record["run_id"], state])
+                _fold_run(connection, folder, record, state, current, reporter)
         for run_id in folded:
             _delete_run(connection, run_id)
             reporter.info(f"catalogue: run {run_id} is no longer on disk and was taken out")
-        _set_current(connection, artifacts, current)
+        _set_current(connection, current)
+
+
+def _fold_run(connection: duckdb.DuckDBPyConnection, folder: Path, record: dict[str, Any], state: str, current: Mapping[str, str], reporter: Reporter) -> None:
+    """One run in one transaction. A damaged run that nobody asks about now is put aside with a warning: it must not hide the others."""
+    connection.execute("begin")
+    try:
+        _insert_run(connection, folder, record)
+        connection.execute("insert or replace into folded values (?, ?)", [record["run_id"], state])
         connection.execute("commit")
+    except StoreError as error:
+        connection.execute("rollback")
+        if record["run_id"] in current.values():
+            raise
+        _delete_run(connection, record["run_id"])
+        reporter.warn(f"catalogue: run {record['run_id']} is left out: {error}")
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
@@ -130,11 +144,11 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("insert into built_with values (?)", [_schema_digest()])
 
 
+RECORD_KEYS = ("run_id", "stage", "fingerprint", "status", "units", "seconds", "parents_finished")
+
+
 def _record(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    return read_json_object(folder / "run.json", RECORD_KEYS)
 
 
 def _delete_run(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
@@ -170,26 +184,36 @@ def _insert_part(connection: duckdb.DuckDBPyConnection, table: str, part: Path, 
         raise StoreError(f"{part}: does not fit table {table}: {_one_line(error)}; delete this part and run its stage again") from None
 
 
-def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str) -> None:
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The events of a run's log, oldest first; a line that was torn by a power cut is passed over."""
+    events = []
     for path in sorted((folder / "log").glob("run.log*"), reverse=True):
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        events = [json.loads(line) for line in lines]
-        rows = [
-            (
-                run_id,
-                event["at"],
-                event["level"],
-                event["event"],
-                json.dumps({k: v for k, v in event.items() if k not in ("at", "level", "event")}, ensure_ascii=False),
-            )
-            for event in events
-        ]
-        if rows:
-            connection.executemany("insert into log_events values (?, ?, ?, ?, ?)", rows)
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and {"at", "level", "event"} <= set(event):
+                events.append(event)
+    return events
 
 
-def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path, current: Mapping[str, str] | None) -> None:
-    current = _remembered(artifacts) if current is None else current
+def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str) -> None:
+    rows = [
+        (
+            run_id,
+            event["at"],
+            event["level"],
+            event["event"],
+            json.dumps({k: v for k, v in event.items() if k not in ("at", "level", "event")}, ensure_ascii=False),
+        )
+        for event in read_log(folder)
+    ]
+    if rows:
+        connection.executemany("insert into log_events values (?, ?, ?, ?, ?)", rows)
+
+
+def _set_current(connection: duckdb.DuckDBPyConnection, current: Mapping[str, str]) -> None:
     connection.execute("delete from current_runs")
     known = {row[0] for row in connection.execute("select run_id from runs where status = 'done'").fetchall()}
     for stage, run_id in current.items():
@@ -198,8 +222,8 @@ def _set_current(connection: duckdb.DuckDBPyConnection, artifacts: Path, current
 
 
 def _remembered(artifacts: Path) -> dict[str, str]:
-    path = artifacts / "current.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = read_json_object(artifacts / "current.json") or {}
+    return {stage: run_id for stage, run_id in found.items() if isinstance(run_id, str)}
 
 
 def _one_line(error: Exception) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from saebias.errors import StoreError
 
@@ -46,6 +48,15 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, wholly or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json_object(path: Path, keys: Collection[str] = ()) -> dict[str, Any] | None:
+    """The JSON object in a file of ours, or None where there is no file, or one that is torn or lacks one of `keys`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) and set(keys) <= set(found) else None
 
 
 def free_bytes(path: Path) -> int:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saebias.errors import StoreError
-from saebias.store.files import replacing, write_text
+from saebias.store.files import read_json_object, replacing, write_text
 from saebias.store.tables import arrow_schemas, to_arrow
 
 _UNSAFE = str.maketrans({"/": "_", "\\": "_", " ": "_", ":": "_"})
@@ -73,13 +73,7 @@ class UnitWriter:
 
 def read_manifest(run_folder: Path, unit: str) -> dict[str, Any] | None:
     """The manifest of a unit, or None where it is missing or torn."""
-    path = run_folder / "units" / f"{unit.translate(_UNSAFE)}.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None
+    return read_json_object(run_folder / "units" / f"{unit.translate(_UNSAFE)}.json", ("unit", "files", "rows", "seconds", "finished"))
 
 
 def damage(run_folder: Path, unit: str) -> str | None:

@@ -83,6 +83,9 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[
         raise InputError(f"a query may not touch files or the network: {_one_line(error)}") from None
     except duckdb.Error as error:
         raise InputError(f"the query failed: {_one_line(error)}") from None
+    except RuntimeError as error:
+        # DuckDB's word for Ctrl-C.
+        raise KeyboardInterrupt from error
 
 
 @contextmanager

@@ -150,7 +150,15 @@ class PrefixState:
     seen: dict[HookPoint, Tensor]
 
     def take(self, rows: Sequence[int], inputs: ModelInputs) -> PrefixState:
-        """The state of rows `rows`, in that order (a row may be taken several times), for the `inputs` that continue them."""
+        """The state of rows `rows`, in that order (a row may be taken several times), for the `inputs` that continue them.
+
+        Raises InputError unless each of those inputs has the very picture of the row it takes: another's state would answer for it.
+        """
+        ours, theirs = self.inputs.features, inputs.features
+        if ours is None or theirs is None or len(inputs) != len(rows):
+            raise InputError(f"{len(rows)} rows of a prefix state for {len(inputs)} inputs; give one input with its picture per row")
+        if any(theirs.x_ND[place] is not ours.x_ND[row] for place, row in enumerate(rows)):
+            raise InputError("an input has another picture than the row of the prefix state it takes; match rows and inputs")
         index = torch.tensor(list(rows), device=inputs.input_ids_BT.device)
         return PrefixState(inputs, copy_cache(self.cache, index), self.columns, {hook: x_BCD[index] for hook, x_BCD in self.seen.items()})
 

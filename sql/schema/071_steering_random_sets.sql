@@ -5,6 +5,7 @@ create table steering_random_sets (
     target   varchar not null,
     layer    integer not null,
     language varchar not null,
+    strength double not null,
     metric   varchar not null,
     value    double
 );

@@ -2,6 +2,7 @@
 create or replace view metric_names as
 select place, metric, label, unit, null_value::double as null_value from (
     values
+    (0, 'closed_set_coverage', 'closed set: share of what the model would say', 'probability', null),
     (1, 'stereotype_spread', 'stereotype: spread of P(woman) over professions', 'SD of a probability', 0.0),
     (2, 'masculine_default', 'masculine default: 1/2 - mean P(woman)', 'probability', 0.0),
     (2, 'masculine_default_these_contexts', 'masculine default, these professions alone', 'probability', 0.0),
@@ -17,13 +18,13 @@ select place, metric, label, unit, null_value::double as null_value from (
     (12, 'said_X', 'ambiguous images: both genders said', 'share', null),
     (12, 'said_0', 'ambiguous images: no person said', 'share', null),
     (12, 'said_F_of_gendered', 'ambiguous images: woman, of the captions that say a gender', 'share', 0.5),
-    (16, 'amplification_signed_dataset', 'share of women over 1/2, training captions', 'share - 1/2', 0.0),
-    (17, 'amplification_signed_exact', 'share of women over 1/2, exact probabilities', 'share - 1/2', 0.0),
-    (18, 'amplification_signed_sample', 'share of women over 1/2, sampled captions', 'share - 1/2', 0.0),
-    (19, 'amplification_signed_greedy', 'share of women over 1/2, greedy captions', 'share - 1/2', 0.0),
-    (20, 'amplification_signed_step_exact', 'share of women added by the model', 'share - 1/2', 0.0),
-    (21, 'amplification_signed_step_sample', 'share of women added by sampling', 'share - 1/2', 0.0),
-    (22, 'amplification_signed_step_greedy', 'share of women added by greedy decoding', 'share - 1/2', 0.0),
+    (16, 'amplification_signed_dataset', 'lean the way the captions lean: training captions', 'share past 1/2', 0.0),
+    (17, 'amplification_signed_exact', 'lean the way the captions lean: exact probabilities', 'share past 1/2', 0.0),
+    (18, 'amplification_signed_sample', 'lean the way the captions lean: sampled captions', 'share past 1/2', 0.0),
+    (19, 'amplification_signed_greedy', 'lean the way the captions lean: greedy captions', 'share past 1/2', 0.0),
+    (20, 'amplification_signed_step_exact', 'lean the way the captions lean, added by the model', 'share past 1/2', 0.0),
+    (21, 'amplification_signed_step_sample', 'lean the way the captions lean, added by sampling', 'share past 1/2', 0.0),
+    (22, 'amplification_signed_step_greedy', 'lean the way the captions lean, added by greedy decoding', 'share past 1/2', 0.0),
     (24, 'cooccurrence_content_to_gender', 'words that go with a gender: change of the gender', 'probability', 0.0),
     (24, 'cooccurrence_gender_to_content', 'words that go with a gender: change of the words', 'probability', 0.0),
     (30, 'ambiguous_neutral', 'ambiguous images: P(no gender)', 'probability', null),

@@ -4,11 +4,9 @@ with arms as (
     select arm, target, layer, language, strength, metric, value, p
     from steering_curves
     where arm = 'A3' and split = 'report'
-    -- The random sets were drawn at the strength whose arm carries their permutation p.
-    qualify row_number() over (partition by target, layer, language, metric order by p is not null desc, strength desc) = 1
 )
 select x.model, x.target, x.layer, x.language, x.metric, n.label, x.set_no, x.value, a.arm, a.strength, a.value as arm_value, a.p
 from steering_random x
-left join arms a on a.target = x.target and a.layer = x.layer and a.language = x.language and a.metric = x.metric
+left join arms a on a.target = x.target and a.layer = x.layer and a.language = x.language and a.strength = x.strength and a.metric = x.metric
 left join metric_names n on n.metric = x.metric;
 comment on view random_null_sets is 'Matched random sets beside the intervention they are the null of.';

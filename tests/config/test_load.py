@@ -101,3 +101,7 @@ def test_a_content_digest_follows_content_and_names_not_times(tmp_path: Path) ->
     second = content_digest([folder])
     (folder / "a").rename(folder / "b")
     assert len({first, second, content_digest([folder])}) == 3
+
+
+def test_a_path_with_a_number_sign_is_taken_as_it_stands() -> None:
+    assert str(load_config(None, ["runtime.artifacts=/tmp/my #1"]).runtime.artifacts) == "/tmp/my #1"

@@ -216,3 +216,20 @@ def test_the_checks_of_the_catalogue_find_nothing(skewed_run: Path) -> None:
 
     done = saebias("query", "--check", "--set", f"runtime.artifacts={skewed_run}", folder=skewed_run, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_picture_never_answers_for_another_where_captions_lack_one_language() -> None:
+    from saebias.captioner.scenes import plan_scenes, render_pixels
+    from saebias.errors import InputError
+    from saebias.vlm.forward import image_prefix
+    from saebias.vlm.images import encode_images
+    from saebias.vlm.inputs import build_inputs
+    from saebias.vlm.loading import load_model
+
+    spec = load_spec("skewed")
+    loaded = load_model(str(shipped_model("skewed")))
+    features = encode_images(loaded, list(render_pixels(plan_scenes(spec, 4, 99), spec)))
+    prompt = ["{image}" + spec.prompt("en")] * 2
+    prefix = image_prefix(loaded, build_inputs(loaded, features.take([0, 1]), prompt))
+    with pytest.raises(InputError, match="another picture"):
+        prefix.take([0, 1], build_inputs(loaded, features.take([2, 3]), prompt))

@@ -183,3 +183,32 @@ def test_only_names_what_there_is() -> None:
     assert select_stages(TOYS, "extract", ["extract"]) == ["extract"]
     with pytest.raises(ConfigError, match="no such part"):
         select_stages(TOYS, "extract", ["lens"])
+
+
+def test_a_parent_that_was_run_again_makes_its_children_run_again_from_nothing(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter(), force=True)
+    planned = plan(config(tmp_path), TOYS)
+    assert planned["prepare"].state == "done" and planned["extract"].state == "stale" and "run again" in planned["extract"].reason
+    assert [item.stage.name for item in run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())] == ["extract"]
+    assert plan(config(tmp_path), TOYS)["extract"].state == "done"
+
+
+@pytest.mark.parametrize("name", ["run.json", "units/u1.json"])
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"a": 1}', "\x00\x01"])
+def test_a_file_of_ours_with_anything_in_it_is_made_again(tmp_path: Path, name: str, text: str) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    before = answer(tmp_path)
+    (plan(config(tmp_path), TOYS)["prepare"].folder / name).write_text(text)
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    assert answer(tmp_path) == before
+
+
+def test_a_torn_line_of_a_log_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    folder = plan(config(tmp_path), TOYS)["prepare"].folder
+    with (folder / "log" / "run.log").open("ab") as stream:
+        stream.write(b'{"at": "2026", "lev\xff')
+    (folder / "units" / "u2.json").unlink()
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    assert any("3 of 4 units are done already" in row["event"] for row in run_query(tmp_path, "select event from log_events").to_pylist())

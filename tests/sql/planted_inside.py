@@ -100,7 +100,9 @@ def steering_rows(rng: np.random.Generator, samples: list[dict], skewed: bool) -
             for number in range(199):
                 for metric, centre, width in (("stereotype_spread", spread, 0.01), ("masculine_default", default, 0.008), ("clear_harm", 0.0, 0.004)):
                     value = centre + rng.normal(0, width)
-                    random_sets.append({"set_no": number, "target": target, "layer": 5, "language": language, "metric": metric, "value": value})
+                    random_sets.append(
+                        {"set_no": number, "target": target, "layer": 5, "language": language, "strength": 1.0, "metric": metric, "value": value}
+                    )
             for covariate, difference in (("log firing rate", 0.03), ("mean when active", -0.06), ("decoder norm", 0.01), ("share on image tokens", 0.13)):
                 balance.append(
                     {"sae_id": "L05.resid_post-s0", "target": target, "language": language, "covariate": covariate, "target_mean": 0.2}

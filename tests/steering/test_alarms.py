@@ -28,7 +28,7 @@ def test_two_arms_with_identical_captions_are_an_alarm() -> None:
 
 def test_an_arm_equal_to_the_baseline_is_an_alarm_unless_its_strength_is_zero() -> None:
     (alarm,) = caption_alarms({A3: BASELINE}, BASELINE)
-    assert "left every caption as it was" in alarm
+    assert "left every greedy caption as it was" in alarm
     assert caption_alarms({ArmLabel("A3", "ablate", "visible/en", 0.0): BASELINE}, BASELINE) == []
 
 

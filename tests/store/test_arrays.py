@@ -59,3 +59,17 @@ def test_a_hook_point_that_was_not_kept_names_those_that_were(tmp_path: Path) ->
         ActivationArray(tmp_path / "a.zarr").read(HookPoint(1))
     with pytest.raises(StoreError, match="run `saebias extract` first"):
         ActivationArray(tmp_path / "b.zarr")
+
+
+def test_a_flipped_bit_is_found_and_a_torn_shard_can_be_written_again(tmp_path: Path) -> None:
+    made(tmp_path / "a.zarr", SHARD)
+    x = np.random.default_rng(0).normal(size=(SHARD, 2, D)).astype(np.float32)
+    file = write_shard(tmp_path / "a.zarr", 0, x)
+    content = bytearray(file.read_bytes())
+    content[100] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        ActivationArray(tmp_path / "a.zarr").read(HOOKS[0])
+    file.write_bytes(content[:50])
+    write_shard(tmp_path / "a.zarr", 0, x)
+    assert np.abs(ActivationArray(tmp_path / "a.zarr").read(HOOKS[0]) - x[:, 0]).max() < 0.02

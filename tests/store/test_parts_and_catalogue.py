@@ -192,3 +192,11 @@ def test_every_table_and_column_is_lower_case_and_every_table_is_described() -> 
     assert {name for name, _ in rows} == set(arrow_schemas())
     assert all(comment for _, comment in rows)
     assert all(name == name.lower() for schema in arrow_schemas().values() for name in schema.names)
+
+
+def test_a_damaged_run_of_another_configuration_does_not_hide_the_others(artifacts: Path) -> None:
+    run_stages(load_config(None, [f"runtime.artifacts={artifacts}", "train.k=9"]), TOYS, ["prepare", "extract"], SilentReporter())
+    old = plan(load_config(None, [f"runtime.artifacts={artifacts}"]), TOYS)["extract"].folder
+    (old / "rows" / "extract_status" / "total.parquet").write_bytes(b"junk")
+    catalogue_path(artifacts).unlink()
+    assert run_query(artifacts, "select n_rows from extract_status").to_pylist() == [{"n_rows": 9}]

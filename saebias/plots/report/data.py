@@ -87,6 +87,7 @@ class ReportData:
     harm_budget: float
     """Largest harm on clear images (share) an intervention may do to be recommended."""
     cross_entropy_budget: float | None = None
+    default_budget: float | None = None
     """Largest rise of caption cross-entropy (nats) it may cause; None where that was not measured."""
     alarms: tuple[str, ...] = ()
     figures: tuple[ReportFigure, ...] = ()

@@ -274,11 +274,18 @@ def _best_arm(data: ReportData, told: Sequence[Row], language: str) -> tuple[Row
             return None, "no intervention was tried"
         strongest = max(full, key=lambda row: (row["strength"], str(row["target"]).startswith("stereotype")))
         return strongest, "full strength, fixed beforehand: there is no select split to choose on"
-    fit = [row for row in tried if _within_budgets(row, data) and tuple(row[column] for column in ARM_KEY) in reported]
+    base = _find([row for row in data.steering if row["language"] == language and row["split"] == "select"], arm="A0")
+    fit = [row for row in tried if _within_budgets(row, data) and _keeps_default(row, base, data) and tuple(row[column] for column in ARM_KEY) in reported]
     if not fit:
         return None, "no intervention kept within the budgets for harm on clear images and caption quality"
     best = min(fit, key=lambda row: row["spread_left"])
     return reported[tuple(best[column] for column in ARM_KEY)], "chosen on the select split within the harm budget"
+
+
+def _keeps_default(row: Row, base: Row | None, data: ReportData) -> bool:
+    """Whether mean P(woman) stays as near 1/2 as the budget asks: an edit that says one gender to everybody leaves no spread either."""
+    now, before = number(row, "default_left"), None if base is None else number(base, "default_left")
+    return data.default_budget is None or now is None or before is None or abs(now) - abs(before) <= data.default_budget
 
 
 def _within_budgets(row: Row, data: ReportData) -> bool:
@@ -293,5 +300,7 @@ def _price(row: Row) -> str:
     """What it costs on clear images, and the permutation p, as far as known."""
     harm, p = number(row, "clear_harm"), number(row, "spread_p")
     removed = "" if number(row, "debias") is None else f"; share removed {with_interval(row, 'debias', 'debias_low', 'debias_high')}"
+    default = number(row, "default_left")
+    removed += "" if default is None else f"; masculine default then {default:.3f}"
     cost = "" if harm is None else f", at a harm of {with_interval(row, 'clear_harm', 'harm_low', 'harm_high')} on clear images"
     return removed + cost + ("" if p is None else f"; p = {p:.3g} against matched random latents")

@@ -81,8 +81,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as --set train.k=16")
     text = override.partition("=")[2]
-    if " #" in text or ": " in text:
-        # YAML would read a comment or a mapping into what is a path or a sentence: such text is taken as it stands.
+    if " #" in text and text[:1] not in "{['\"":
+        # YAML would take the rest of what is a path or a sentence for a comment: such text is taken as it stands.
         override = f"{key}={json.dumps(text, ensure_ascii=False)}"
     try:
         given = OmegaConf.to_container(OmegaConf.from_dotlist([override]))

@@ -16,7 +16,7 @@ from saebias.errors import InputError
 from saebias.paths import sql_folder
 from saebias.store.files import replacing
 from saebias.store.query import named_queries, resolve, run_query
-from saebias.store.render import FORMATS, write_rows
+from saebias.store.render import FORMATS, plain_rows, write_rows
 
 
 def ask(text: str | None, params: Sequence[str], format_: str, out: Path | None, check: bool, config: Path | None, overrides: Sequence[str]) -> int:
@@ -82,8 +82,8 @@ def _print_table(rows: pa.Table) -> None:
     for field in rows.schema:
         numeric = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
         table.add_column(field.name, justify="right" if numeric else "left")
-    for row in rows.to_pylist():
-        table.add_row(*(_cell(value) for value in row.values()))
+    for row in plain_rows(rows):
+        table.add_row(*(_cell(value) for value in row))
     _console().print(table)
     print(f"{rows.num_rows} row{'' if rows.num_rows == 1 else 's'}", file=sys.stderr)
 

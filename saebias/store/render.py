@@ -5,12 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import BinaryIO
+import math
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMATS = ("table", "csv", "json", "parquet")
+
+
+def plain_rows(rows: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows as tuples of plain values: columns of one name stay two columns."""
+    return list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Column names, the second of a name with _2 behind it: a JSON object holds each name once."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return found
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN and no infinity.
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_rows(rows: pa.Table, format_: str, stream: BinaryIO) -> None:
@@ -20,11 +41,12 @@ def write_rows(rows: pa.Table, format_: str, stream: BinaryIO) -> None:
         return
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     if format_ == "json":
-        json.dump(rows.to_pylist(), text, ensure_ascii=False, indent=1, default=str)
+        names = _distinct(rows.column_names)
+        json.dump([dict(zip(names, map(_finite, row), strict=True)) for row in plain_rows(rows)], text, ensure_ascii=False, indent=1, default=str)
         text.write("\n")
     else:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(rows.column_names)
-        writer.writerows(row.values() for row in rows.to_pylist())
+        writer.writerows(plain_rows(rows))
     text.flush()
     text.detach()

@@ -197,3 +197,14 @@ def test_a_reader_that_stops_early_is_no_error(prepared, tmp_path: Path) -> None
     command = f"{sys.executable} -m saebias query 'select * from samples' --format csv --set runtime.artifacts={tmp_path / 'artifacts'} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ}, check=False)
     assert "Traceback" not in done.stderr and done.stdout.startswith("run_id")
+
+
+def test_columns_of_one_name_and_numbers_that_json_lacks_lose_nothing(prepared) -> None:
+    sql = "select 'x' as a, 'y' as a, 'nan'::double as b"
+    assert list(csv.reader(io.StringIO(prepared("query", sql, "--format", "csv").out))) == [["a", "a", "b"], ["x", "y", "nan"]]
+    assert json.loads(prepared("query", sql, "--format", "json").out) == [{"a": "x", "a_2": "y", "b": None}]
+
+
+def test_text_that_looks_like_markup_is_printed_as_it_is(prepared) -> None:
+    shown = prepared("query", "select '[/x] [bold]b[/bold] :x:' as a").out
+    assert "[/x] [bold]b[/bold] :x:" in shown

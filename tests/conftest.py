@@ -34,7 +34,7 @@ def skewed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def null_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the model does, on its sibling without a skew."""
     folder = tmp_path_factory.mktemp("null")
-    overrides = ["--set", "model.name=saebias:null", "--set", "data.captioner=null"]
+    overrides = ["--set", "model.name=saebias:null", "--set", 'data.captioner="null"']
     saebias("prepare", "-c", "quick", *overrides, folder=folder)
     saebias("analyze", "-c", "quick", "--only", "behavior", *overrides, folder=folder)
     return folder / "artifacts"

@@ -51,7 +51,8 @@ def plan_corpus(spec: CaptionerSpec, n: int, seed: int, ambiguous_share: float) 
 
 
 def _picture_path(folder: Path, index: int) -> Path:
-    return folder / "images" / f"scene-{index:06d}.png"
+    # Absolute, so that a later stage may be started from another working directory.
+    return folder.absolute() / "images" / f"scene-{index:06d}.png"
 
 
 def _draw_block(spec: CaptionerSpec, scenes: list[Scene], block: range, out: UnitWriter) -> None:

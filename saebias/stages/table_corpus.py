@@ -51,7 +51,8 @@ def table_corpus(ctx: StageContext) -> Corpus:
     kept_images = {sample.image_id for sample in samples}
     owner = {f"{sample_id}-{language}": sample_id for sample_id in kept for language in ("en", "ar")}
     captions = [caption for caption in joined.captions if caption.caption_id.rpartition("-")[0] in owner]
-    images = [image for image in joined.images if image.image_id in kept_images]
+    # Absolute, so that a later stage may be started from another working directory.
+    images = [replace(image, path=str(Path(image.path).absolute())) for image in joined.images if image.image_id in kept_images]
     return Corpus(
         samples,
         images,

@@ -53,7 +53,7 @@ class UnitWriter:
             if hashed:
                 with path.open("rb") as stream:
                     entry["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-            self._files[str(path.relative_to(self.run_folder))] = entry
+            self._files[str(path.absolute().relative_to(self.run_folder.absolute()))] = entry
 
     def count(self, name: str, amount: int) -> None:
         """Record a number of rows that are in no table (activation rows)."""

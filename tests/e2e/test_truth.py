@@ -56,7 +56,7 @@ def test_the_exact_probabilities_are_those_of_the_model_asked_directly(ask: Ask,
         "join continuations c on c.context = s.context and c.language = e.language where s.visual_gender = 'A' "
         "qualify dense_rank() over (partition by e.language order by e.sample_id) <= 6 order by e.language, s.image_path, c.gender",
     )
-    logp: dict[tuple[str, str], dict[str, float]] = {}
+    probability: dict[tuple[str, str], dict[str, float]] = {}
     said = {(row["image_path"], row["language"]): row["p_female"] for row in rows}
     for row in rows:
         prompt = f"<start_of_image>{spec.prompt(row['language'])}"
@@ -67,11 +67,11 @@ def test_the_exact_probabilities_are_those_of_the_model_asked_directly(ask: Ask,
             logits = model(**inputs).logits[0].log_softmax(-1)
         ids = inputs["input_ids"][0]
         total = sum(float(logits[place - 1, ids[place]]) for place in range(before, len(ids)))
-        logp.setdefault((row["image_path"], row["language"]), {})[row["gender"]] = total
-    assert len(logp) == 12
-    for key, by_gender in logp.items():
-        direct = np.exp(by_gender["F"]) / (np.exp(by_gender["F"]) + np.exp(by_gender["M"]))
-        assert said[key] == pytest.approx(direct, abs=1e-4)
+        said_so_far = probability.setdefault((row["image_path"], row["language"]), {"F": 0.0, "M": 0.0, "N": 0.0})
+        said_so_far[row["gender"]] += float(np.exp(total))
+    assert len(probability) == 12
+    for key, by_gender in probability.items():
+        assert said[key] == pytest.approx(by_gender["F"] / (by_gender["F"] + by_gender["M"]), abs=1e-4)
 
 
 @pytest.mark.parametrize("language", ["en", "ar"])

@@ -26,7 +26,7 @@ GATE_ROWS = 4096
 
 def run_features(ctx: StageContext) -> None:
     """Quality first (a gate), then visible gender per dictionary, then the stereotype per language, then the sets to steer."""
-    from saebias.stages.dictionaries import main_dictionaries
+    from saebias.stages.dictionaries import main_dictionaries, refuse_bad_dictionaries
     from saebias.stages.stereotype_latents import stereotype_rows
     from saebias.stages.threads import use_threads
     from saebias.stages.token_index import token_index
@@ -38,7 +38,7 @@ def run_features(ctx: StageContext) -> None:
     array, index = ActivationArray(activations_path(ctx)), token_index(ctx)
     for name in ctx.pending(["quality"]):
         rows, reasons = quality_rows(ctx, dictionaries, array, index)
-        _gate(ctx, reasons)
+        refuse_bad_dictionaries(ctx, reasons)
         with ctx.unit(name) as out:
             out.rows("sae_quality", rows)
     samples = {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}
@@ -63,12 +63,6 @@ def _write_unit(ctx: StageContext, name: str, compute: Callable[[], tuple[list[d
     with ctx.unit(name) as out:
         out.rows("feature_scores", scores)
         out.rows("feature_sets", sets)
-
-
-def _gate(ctx: StageContext, reasons: dict[str, list[str]]) -> None:
-    from saebias.stages.dictionaries import refuse_bad_dictionaries
-
-    refuse_bad_dictionaries(ctx, reasons)
 
 
 def quality_rows(

@@ -165,16 +165,9 @@ def _select_tables(bench: Bench, layer: int, language: str) -> dict[str, list[di
     return {"steering_effects": rows}
 
 
-def choices(bench: Bench, layer: int, language: str) -> list[Any]:
-    """The strength chosen on select for every arm and target of a language."""
-    from saebias.stages.steer_choice import choices_on_select
-
-    return choices_on_select(bench.ctx, layer, language)
-
-
 def _report_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
     from saebias.features.selection import assert_disjoint
-    from saebias.stages.steer_choice import debias_rows, random_arms, strength_of, without_p
+    from saebias.stages.steer_choice import choices_on_select, debias_rows, random_arms, strength_of, without_p
     from saebias.stages.steer_measure import measure, measure_sets, table_rows
     from saebias.steering.effects import against_random_sets
 
@@ -184,7 +177,7 @@ def _report_tables(bench: Bench, layer: int, language: str) -> dict[str, list[di
     features = bench.features(scene)
     arms = bench.arms(layer, language, list(ctx.cfg.steer.strengths))
     found = measure(ctx, bench.loaded, features, scene, hook, arms)
-    chosen = choices(bench, layer, language)
+    chosen = choices_on_select(ctx, layer, language)
     groups, balance, unlike = random_arms(
         bench, layer, language, {f"{t}/{language}": strength_of(ctx, chosen, f"{t}/{language}") for t in ("stereotype", "visible")}
     )
@@ -211,13 +204,13 @@ def vars_of(row: Any) -> dict[str, Any]:
 
 
 def _caption_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
-    from saebias.stages.steer_choice import strength_of
+    from saebias.stages.steer_choice import choices_on_select, strength_of
     from saebias.stages.steer_measure import steered_captions, table_rows
 
     ctx = bench.ctx
     half = max(1, ctx.cfg.steer.caption_images // 2)
     scene = bench.scene(language, "report", ctx.cfg.steer.caption_images - half or 1, half)
-    chosen = choices(bench, layer, language)
+    chosen = choices_on_select(ctx, layer, language)
     own = {f"{target}/{language}": strength_of(ctx, chosen, f"{target}/{language}") for target in ("stereotype", "visible")}
     arms = [
         arm

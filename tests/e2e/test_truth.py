@@ -162,12 +162,12 @@ def test_auroc_and_fvu_of_the_catalogue_are_those_of_ten_lines_of_numpy(ask: Ask
         f"and token_kind = 'decision' and language = '{best['language']}' and split = 'report'",
     )[0]
     everyone = ask(skewed_run, f"select row from token_rows where decision and language = '{best['language']}' and split = 'report' order by row")
-    if quality["n_rows"] == len(everyone):
-        x = array.read(hook)[[row["row"] for row in everyone]].astype(np.float64)
-        pre = np.maximum((x - b_dec) @ w_enc + b_enc, 0)
-        codes = np.where(pre >= np.sort(pre, axis=1)[:, [-sae.spec.k]], pre, 0)
-        error = ((x - codes @ w_dec - b_dec) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
-        assert quality["fvu"] == pytest.approx(error, rel=1e-3)
+    assert quality["n_rows"] == len(everyone), "the quick run is small enough for all rows to be measured"
+    x = array.read(hook)[[row["row"] for row in everyone]].astype(np.float64)
+    pre = np.maximum((x - b_dec) @ w_enc + b_enc, 0)
+    codes = np.where(pre >= np.sort(pre, axis=1)[:, [-sae.spec.k]], pre, 0)
+    error = ((x - codes @ w_dec - b_dec) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
+    assert quality["fvu"] == pytest.approx(error, rel=1e-3)
 
 
 def test_the_stored_activations_are_the_hidden_states_of_the_model_run_directly(ask: Ask, skewed_run: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from saebias.config.slices import Slice
+from saebias.config.train_schema import TrainConfig
 
 Language = Literal["en", "ar"]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Slice(BaseModel):
-    """A part of the configuration: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
 
 
 class ColumnsConfig(Slice):
@@ -127,35 +124,6 @@ class ExtractConfig(Slice):
     """Number format on disk."""
     shard_rows: int = Field(16384, ge=256, multiple_of=256)
     """Rows of one shard: the unit of resuming."""
-
-
-class TrainConfig(Slice):
-    """Sparse autoencoders, one per hook point and seed."""
-
-    expansion: int = Field(8, ge=1)
-    """Latents per model dimension."""
-    k: int = Field(32, ge=1)
-    """Active latents per token."""
-    epochs: float = Field(4.0, gt=0)
-    """Passes over the rows of the sae split."""
-    batch_size: int = Field(512, ge=2)
-    """Rows per step."""
-    learning_rate: float | None = Field(None, gt=0)
-    """Adam's step; without it chosen from the step budget and the number of latents."""
-    aux_coefficient: float = Field(1.0, ge=0)
-    """Weight of the loss that revives dead latents."""
-    dead_after_rows: int = Field(8192, ge=1)
-    """A latent that was silent for this many rows counts as dead while training."""
-    max_rows: int = Field(60_000, ge=1)
-    """Rows of the sae split used per dictionary, drawn evenly over token kinds and languages."""
-    seeds: list[int] = Field([101], min_length=1)
-    """Initialisation seeds; one dictionary each."""
-    gate_fvu: float = Field(0.5, gt=0)
-    """Quality gate: analysis refuses a dictionary that leaves more variance unexplained than this."""
-    gate_dead: float = Field(0.5, gt=0, le=1)
-    """Quality gate: largest share of dead latents."""
-    allow_failed_gate: bool = False
-    """Analyse a dictionary although it fails the gate."""
 
 
 class AnalyzeConfig(Slice):

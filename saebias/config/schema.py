@@ -152,6 +152,8 @@ class SteerConfig(Slice):
     """Matched random latent sets (arm A6): the smallest p is 1 / (this + 1)."""
     strengths: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
     """Doses; 1 replaces a latent wholly by its mean, or removes a direction wholly."""
+    verified: int = Field(64, ge=10)
+    """Latents per target whose exact single effect is computed beside their scores: half the best ones, half drawn from the rest."""
     images: int = Field(120, ge=20)
     """Largest number of ambiguous images per evaluation (half as many clear ones)."""
     caption_images: int = Field(120, ge=1)

@@ -11,6 +11,7 @@ from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import lexicon_files
 from saebias.stages.model_access import closed_sets, features_of, model_files, open_model, prompts
+from saebias.stages.steer_exact import exact_tables
 from saebias.stages.steer_setup import Known, Scene, chosen_latents, known_from_select, make_scene
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LANGUAGES = ("en", "ar")
 LAYER_IMAGES = 48
 """Ambiguous (and clear) images that layers are compared on."""
-TABLES = ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions")
+TABLES = ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks")
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Bench:
     @cached_property
     def samples(self) -> dict[str, dict[str, Any]]:
         return {row["sample_id"]: row for row in self.ctx.table("samples").to_pylist()}
+
+    @cached_property
+    def feature_scores(self) -> list[dict[str, Any]]:
+        """The score of every latent."""
+        return self.ctx.table("feature_scores").to_pylist()
 
     @cached_property
     def languages(self) -> list[str]:
@@ -110,7 +116,7 @@ def _run_units(ctx: StageContext, bench: Bench) -> None:
     layers = {language: chosen_layer(ctx, language) for language in bench.languages}
     chosen = " (chosen on select)" if ctx.cfg.steer.layer is None else ""
     ctx.reporter.info("steer: " + ", ".join(f"{language} at layer {layer}" for language, layer in layers.items()) + chosen)
-    parts = {"select": _select_tables, "report": _report_tables, "captions": _caption_tables}
+    parts = {"exact": exact_tables, "select": _select_tables, "report": _report_tables, "captions": _caption_tables}
     for part, compute in parts.items():
         for language in bench.languages:
             for name in ctx.pending([f"{part}-{language}"]):

@@ -32,7 +32,7 @@ TABLES_OF = {
     "extract": ("token_rows", "extract_status"),
     "train": ("saes", "sae_history"),
     "analyze": ("generated_captions", "exact_probabilities", "behavior_metrics", "sae_quality", "feature_scores", "feature_sets"),
-    "steer": ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions"),
+    "steer": ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks"),
     "mechanistic": ("lens", "probes", "alignment", "gender_projections"),
     "plot": ("figures",),
 }

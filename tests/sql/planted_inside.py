@@ -123,7 +123,33 @@ def steering_rows(rng: np.random.Generator, samples: list[dict], skewed: bool) -
                     {"arm": "A3", "target": target, "strength": 1.0, "sample_id": sample["sample_id"], "language": language, "text": text}
                     | {"baseline": texts[was_man], "label": "M" if was_man != changed else "F", "explicit": True, "n_words": len(text.split())}
                 )
-    return {"steering_effects": effects, "steering_random_sets": random_sets, "matching_balance": balance, "steered_captions": captions}
+    verified, checks = verified_rows(rng)
+    return {
+        "steering_effects": effects,
+        "steering_random_sets": random_sets,
+        "matching_balance": balance,
+        "steered_captions": captions,
+        "latent_effects": verified,
+        "estimate_checks": checks,
+    }
+
+
+def verified_rows(rng: np.random.Generator) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Exact single-latent effects with an estimate near them, and how well it agrees (once without a number)."""
+    head = {"sae_id": "train/layer4", "layer": 4, "target": "stereotype"}
+    effects = [
+        head | {"language": language, "latent": latent, "drawn_as": "top" if latent < 8 else "random"}
+        | {"exact": exact, "attribution": exact + 0.01 * float(rng.normal()), "chosen_by": exact}
+        for language in LANGUAGES
+        for latent, exact in enumerate(rng.normal(size=16).tolist())
+    ]  # fmt: skip
+    counts = {"k": 8, "n_latents": 16, "n_images": 48}
+    checks: list[dict[str, object]] = [
+        head | counts | {"language": language, "method": "attribution", "rank_correlation": 0.9, "low": 0.7, "high": 0.97, "recall": 0.875, "note": None}
+        for language in LANGUAGES
+    ]
+    nothing = {"rank_correlation": None, "low": None, "high": None, "recall": None, "note": "one side is constant: no correlation"}
+    return effects, [*checks, head | counts | {"language": "en", "method": "flat"} | nothing]
 
 
 def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list[dict[str, object]]]:

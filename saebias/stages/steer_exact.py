@@ -1,0 +1,171 @@
+"""The exact effect of single latents beside the scores that chose them: on select, at the layer steered, before anything is reported."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.errors import InputError, NotEnoughData
+from saebias.stages.behavior_metrics import none_if_nan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saebias.features.verification import Agreement, Shortlist
+    from saebias.stages.dictionaries import Dictionary
+    from saebias.stages.steer import Bench
+    from saebias.stages.steer_setup import Scene
+
+# Legend: N images, K verified latents, F latents, D model dimension.
+CHOSEN_BY = {"stereotype": "between_context_attribution", "visible": "auroc"}
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Gap of each image, with activations and gradients at its decision position."""
+
+    gap_N: np.ndarray
+    x_ND: np.ndarray
+    grad_ND: np.ndarray
+    reference_F: Tensor
+    """What a latent is set to: its mean at the decision position of these ambiguous images."""
+
+
+def exact_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of latent_effects and estimate_checks for both targets of a language.
+
+    Exact: each latent alone is set to its mean on ambiguous images at the decision position, error kept, and the gap log P(F) - log P(M) is computed
+    again; the effect on the target is formed from the change of the gap just as the attribution forms it from gradient times change.
+    """
+    from saebias.features.verification import agreements
+
+    dictionary, scene = bench.dictionaries[layer], bench.main_scene(language, "select")
+    known = _gaps(bench, dictionary, scene)
+    effects: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
+    for target, method in CHOSEN_BY.items():
+        scores = _chosen_by(bench, dictionary, language, target, method)
+        if scores is None:
+            continue
+        value_F, live_F = scores
+        chosen = _shortlist(bench, value_F, live_F, f"{target}-{language}")
+        change_NK = _change(bench, dictionary, scene, known, chosen.latent_K)
+        attribution_NK = _attribution(dictionary, known, chosen.latent_K)
+        exact_K = _on_target(target, change_NK, known.gap_N, scene)
+        estimates = {method: value_F[chosen.latent_K], "attribution on the same images": _on_target(target, attribution_NK, known.gap_N, scene)}
+        label = {"sae_id": dictionary.sae_id, "layer": layer, "language": language, "target": target}
+        n_images = int(_images_of(target, scene).sum())
+        effects += [
+            {**label, "latent": int(latent), "drawn_as": "top" if top else "random", "exact": exact, "attribution": near, "chosen_by": score}
+            for latent, top, exact, near, score in zip(
+                chosen.latent_K, chosen.is_top_K, exact_K, estimates["attribution on the same images"], estimates[method], strict=True
+            )
+        ]
+        found = agreements(estimates, exact_K, min(bench.ctx.cfg.analyze.top, len(exact_K)))
+        checks += [{**label, **_row(row), "n_images": n_images} for row in found]
+        bench.ctx.reporter.info(f"exact effects of {len(exact_K)} latents ({language}, {target}): " + "; ".join(map(_sentence, found)))
+    return {"latent_effects": effects, "estimate_checks": checks}
+
+
+def _row(found: Agreement) -> dict[str, Any]:
+    values = {name: none_if_nan(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    return {**values, "note": found.note or None}
+
+
+def _sentence(found: Agreement) -> str:
+    return f"{found.method} rank correlation {found.rank_correlation:.2f}, recall@{found.k} {found.recall:.2f}"
+
+
+def _images_of(target: str, scene: Scene) -> np.ndarray:
+    ambiguous_N = scene.images.ambiguous_N
+    return ambiguous_N if target == "stereotype" else ~ambiguous_N
+
+
+def _on_target(target: str, change_NK: np.ndarray, gap_N: np.ndarray, scene: Scene) -> np.ndarray:
+    """What changes of the gap mean for a target [K]: part of its variance over contexts, or of its difference between women and men."""
+    from saebias.features.attribution import between_context, visible_gender
+
+    of_N = _images_of(target, scene)
+    if target == "stereotype":
+        return between_context(change_NK[of_N], gap_N[of_N], scene.images.context_N[of_N]).score_F
+    return visible_gender(change_NK[of_N], scene.images.gender_N[of_N] == "F")
+
+
+def _chosen_by(bench: Bench, dictionary: Dictionary, language: str, target: str, method: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The score that chooses latents for a target, as a distance from no association, and which latents fire; None where it was left out."""
+    rows = [
+        row for row in bench.feature_scores if (row["sae_id"], row["language"], row["target"], row["method"]) == (dictionary.sae_id, language, target, method)
+    ]
+    if not rows:
+        return None
+    value_F, live_F = np.zeros(dictionary.sae.spec.n_latents), np.zeros(dictionary.sae.spec.n_latents, dtype=bool)
+    for row in rows:
+        value_F[row["latent"]] = row["value_select"] - (0.5 if method == "auroc" else 0.0)
+        live_F[row["latent"]] = row["firing_rate"] > 0
+    return value_F, live_F
+
+
+def _shortlist(bench: Bench, value_F: np.ndarray, live_F: np.ndarray, name: str) -> Shortlist:
+    from saebias.features.verification import shortlist
+
+    half = bench.ctx.cfg.steer.verified // 2
+    usable = int((live_F & (value_F != 0)).sum())
+    return shortlist(value_F, live_F, min(half, usable), half, seed=bench.ctx.seed(f"verified-{name}"))
+
+
+def _gaps(bench: Bench, dictionary: Dictionary, scene: Scene) -> Gaps:
+    import torch
+
+    from saebias.stages.model_access import batches
+    from saebias.vlm.gradients import gap_gradients
+    from saebias.vlm.inputs import build_inputs
+
+    gap, x, grad = [], [], []
+    features = bench.features(scene)
+    for part in batches([{"number": number} for number in range(len(scene.samples))], bench.ctx.cfg.runtime.batch_size):
+        numbers = [row["number"] for row in part]
+        inputs = build_inputs(bench.loaded, features.take(numbers), [scene.prompt] * len(numbers), use_chat_template=scene.template)
+        sets = [scene.sets[number] for number in numbers]
+        found = gap_gradients(bench.loaded, inputs, [list(s.female) for s in sets], [list(s.male) for s in sets], [dictionary.hook])[dictionary.hook]
+        gap.append(found.gap_B)
+        # The last column of every row is its decision position.
+        x.append(found.x_BTD[:, -1].float().cpu())
+        grad.append(found.grad_BTD[:, -1].float().cpu().numpy())
+    x_ND = torch.cat(x)
+    ambiguous_N = torch.from_numpy(scene.images.ambiguous_N)
+    if not bool(ambiguous_N.any()):
+        raise NotEnoughData("steer: no ambiguous image to take the mean of a latent from")
+    return Gaps(np.concatenate(gap), x_ND.numpy(), np.concatenate(grad), dictionary.sae.encode(x_ND[ambiguous_N]).mean(0))
+
+
+def _attribution(dictionary: Dictionary, known: Gaps, latent_K: np.ndarray) -> np.ndarray:
+    import torch
+
+    from saebias.features.attribution import latent_attribution
+
+    codes_NK = dictionary.sae.encode(torch.from_numpy(known.x_ND))[:, torch.from_numpy(latent_K)].numpy()
+    grad_NK = known.grad_ND @ dictionary.sae.W_dec_FD[torch.from_numpy(latent_K)].numpy().T
+    return latent_attribution(grad_NK, codes_NK, known.reference_F.numpy()[latent_K])
+
+
+def _change(bench: Bench, dictionary: Dictionary, scene: Scene, known: Gaps, latent_K: np.ndarray) -> np.ndarray:
+    """gap - gap with the latent set to its reference [N, K]: how much the gap falls when it is taken out."""
+    import torch
+
+    from saebias.steering import edits
+    from saebias.steering.scores import Copies, score
+
+    sets_K1 = torch.from_numpy(latent_K)[:, None]
+
+    def take_out(x_BQD: Tensor, mask_BQ: Tensor, which: slice) -> Tensor:
+        return edits.ablate_sets(x_BQD, mask_BQ, sae=dictionary.sae, indices_SK=sets_K1[which], toward_F=known.reference_F)
+
+    # The untouched gap comes from the same replay: a difference of two ways of computing it would be counted as an effect.
+    copies = [Copies(1, lambda x_BQD, mask_BQ, which: x_BQD[None]), Copies(len(latent_K), take_out)]
+    found = score(bench.loaded, bench.features(scene), scene.questions, dictionary.hook, copies, where="decision", reporter=bench.ctx.reporter)
+    gap_KN = np.array([np.log(arm.female) - np.log(arm.male) for part in found for arm in part.closed_set(scene.questions)])
+    if not np.isfinite(gap_KN).all():
+        raise InputError("steer: a probability of the closed set is 0 with a latent taken out, so its gap has no logarithm; check data.continuations")
+    return (gap_KN[0] - gap_KN[1:]).T

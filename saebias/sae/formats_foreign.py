@@ -168,11 +168,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_saelens(folder: Path, sae: SparseAutoencoder, metadata: Mapping[str, object]) -> list[Path]:
-    """Write the dictionary as a SAELens folder and return its files; batchtopk becomes the jumprelu with the same thresholds.
+    """Write the dictionary as a SAELens folder and return its files; batchtopk and matryoshka become the jumprelu with the same thresholds.
 
     `metadata` (model_name, hook_name ...) goes under that key of cfg.json.
     """
-    names = {"topk": "topk", "batchtopk": "jumprelu", "jumprelu": "jumprelu", "gated": "gated", "relu": "standard"}
+    names = {"topk": "topk", "batchtopk": "jumprelu", "matryoshka": "jumprelu", "jumprelu": "jumprelu", "gated": "gated", "relu": "standard"}
     kind = names[sae.spec.architecture]
     tensors = {"W_enc": sae.W_enc_DF, "W_dec": sae.W_dec_FD, "b_dec": sae.b_dec_D}
     if kind == "gated":

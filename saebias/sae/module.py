@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from saebias.errors import InputError
 from saebias.sae.selection import topk_positive
 
-ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "gated", "relu")
+ARCHITECTURES = ("topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu")
+THRESHOLDED = ("batchtopk", "matryoshka", "jumprelu")
+PREFIX_SHARES = (1 / 32, 3 / 32, 7 / 32, 15 / 32)
+"""Nested prefixes of a matryoshka dictionary, besides all latents, where none are given: each adds twice as many latents as the one before."""
 ROWS_PER_CHUNK = 4096
 
 
@@ -25,23 +28,36 @@ class SaeSpec:
     d_model: int
     n_latents: int
     k: int
-    """Active latents a row: exactly for topk, on average for batchtopk; the others keep it as a note, and may say 0."""
+    """Active latents a row: exactly for topk, on average for batchtopk and matryoshka; training aims at it for the others, which may say 0 when imported."""
     architecture: str = "topk"
-    """What makes codes of pre-activations p: `topk` the k largest positive ones; `batchtopk` and `jumprelu` those above a threshold for each latent; `relu` all
-    positive ones; `gated` those whose gate is positive, with p scaled and shifted for the magnitude."""
+    """What makes codes of pre-activations p: `topk` the k largest positive ones; `batchtopk`, `matryoshka` and `jumprelu` those above a threshold for each
+    latent; `relu` all positive ones; `gated` those whose gate is positive, with p scaled and shifted for the magnitude."""
     seed: int = 0
     """Seed of the initial weights; never the seed of the data or of its order."""
     frozen_decoder: bool = False
     """Control: the decoder keeps its random directions, only the encoder and the biases learn."""
+    prefixes: tuple[int, ...] = ()
+    """Only for matryoshka: sizes of the nested dictionaries that each rebuild the input, rising, the last being all latents; () takes `PREFIX_SHARES`."""
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise InputError(f"unknown SAE architecture {self.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
         if self.d_model < 1 or self.n_latents < 1:
             raise InputError(f"an SAE of {self.d_model} dimensions and {self.n_latents} latents is empty; both must be at least 1")
-        fewest = 1 if self.architecture in ("topk", "batchtopk") else 0
+        fewest = 1 if self.architecture in ("topk", "batchtopk", "matryoshka") else 0
         if not fewest <= self.k < self.n_latents:
             raise InputError(f"k={self.k} active of {self.n_latents} latents is not sparse; choose 1 <= k < n_latents")
+        object.__setattr__(self, "prefixes", self._checked_prefixes())
+
+    def _checked_prefixes(self) -> tuple[int, ...]:
+        if self.architecture != "matryoshka":
+            if self.prefixes:
+                raise InputError(f"prefixes {list(self.prefixes)} were given for a {self.architecture} SAE; only matryoshka has them")
+            return ()
+        prefixes = tuple(self.prefixes) or tuple(sorted({max(1, round(share * self.n_latents)) for share in PREFIX_SHARES} | {self.n_latents}))
+        if list(prefixes) != sorted(set(prefixes)) or prefixes[0] < 1 or prefixes[-1] != self.n_latents:
+            raise InputError(f"matryoshka prefixes {list(prefixes)} must rise from at least 1 to all {self.n_latents} latents")
+        return prefixes
 
 
 class SparseAutoencoder(nn.Module):
@@ -56,7 +72,7 @@ class SparseAutoencoder(nn.Module):
         self.b_enc_F = nn.Parameter(torch.zeros(spec.n_latents))
         self.W_dec_FD = nn.Parameter(decoder_FD)
         self.b_dec_D = nn.Parameter(torch.zeros(spec.d_model))
-        if spec.architecture in ("batchtopk", "jumprelu"):
+        if spec.architecture in THRESHOLDED:
             self.threshold_F = nn.Parameter(torch.zeros(spec.n_latents))
         if spec.architecture == "gated":
             self.r_mag_F = nn.Parameter(torch.zeros(spec.n_latents))
@@ -74,7 +90,7 @@ class SparseAutoencoder(nn.Module):
             case "topk":
                 values_NK, indices_NK = topk_positive(pre_NF, self.spec.k)
                 return torch.zeros_like(pre_NF).scatter(1, indices_NK, values_NK)
-            case "batchtopk" | "jumprelu":
+            case "batchtopk" | "matryoshka" | "jumprelu":
                 return torch.relu(pre_NF) * (pre_NF > self.threshold_F)
             case "gated":
                 # The magnitude shares the encoder with the gate: p - b_enc is (x - b_dec) W_enc.

@@ -5,23 +5,27 @@ Shapes: N rows, B rows of a batch, D model width, F latents, A dead latents.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from saebias.errors import InputError
+from saebias.sae.architectures import BY_NAME, Situation
 from saebias.sae.initialisation import initial_weights
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, SparseCodes, Weights
 from saebias.sae.losses import add_aux_gradients
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.sae.normalisation import InputScale, check_rows, fold_input_scale, input_scale
+from saebias.sae.sparsity import Penalty
 
-TRAINED = ("topk", "batchtopk")
 CALIBRATION_ROWS = 16_384
-"""Rows on which the threshold of a batchtopk SAE is set so that k latents a row are active on average."""
+"""Rows on which the threshold of a batchtopk or matryoshka SAE is set so that k latents a row are active on average."""
 CALIBRATION_PIECE = 2048
+FIRST_PENALTY = 1e-3
+"""Where the search for the weight of the sparsity penalty starts."""
 AUX_ROWS = 512
 """Rows of a batch that AuxK looks at; they are a random sample, because batches are shuffled."""
 
@@ -51,6 +55,11 @@ class TrainConfig:
     """Share of an initial decoder direction that is a row of the data (the rest is random); 0 starts from random directions. See `initial_weights`."""
     outlier_ratio: float = 10.0
     """Rows this many times farther from the mean than usual are left out of training (and counted): a handful of them can be most of the variance."""
+    sparsity_coefficient: float | None = None
+    """Weight of the sparsity penalty of relu, gated (summed codes or gates) and jumprelu (L0) beside the mean squared error of inputs of variance 1; None
+    steers it so that k latents a row are active."""
+    bandwidth: float = 0.5
+    """Width of the rectangle through which thresholds of jumprelu learn, where a random latent's pre-activations have standard deviation of about 1."""
     history_rows: int = 50
     """About how many rows of history a training leaves."""
     beta1: float = 0.9
@@ -84,17 +93,19 @@ class SaeTrainer:
     """The weights, the optimizer and the dead-latent counters of one dictionary while it learns."""
 
     def __init__(self, spec: SaeSpec, config: TrainConfig, first_rows_ND: Tensor, steps: int) -> None:
-        if spec.architecture not in TRAINED:
-            raise InputError(f"SAEs of architecture {spec.architecture!r} can be used but not trained; train one of {', '.join(TRAINED)}")
+        if spec.k < 1:
+            raise InputError(f"k={spec.k} says nothing about how sparse the {spec.architecture} SAE is to become; choose k >= 1")
         self.spec, self.config, self.steps = spec, config, steps
+        self.architecture = BY_NAME[spec.architecture]
         self.scale: InputScale = input_scale(first_rows_ND, config.outlier_ratio)
         self.peak_learning_rate = config.learning_rate or chosen_learning_rate(steps, spec.n_latents)
         self.kernels = choose_kernels(config.kernels)
         usual_ND = self.scale.normalise(first_rows_ND)
         usual_ND = usual_ND[self.scale.is_usual_N(usual_ND)]
-        self.weights = initial_weights(spec, usual_ND, self.kernels, config.init_from_rows)
-        self._calibration_ND = usual_ND[:CALIBRATION_ROWS].clone()
+        self.weights = initial_weights(spec, self.architecture, usual_ND, self.kernels, config.init_from_rows)
+        self._calibration_ND = usual_ND[:CALIBRATION_ROWS].clone() if self.architecture.is_cut_by_batch else usual_ND[:0]
         self._cut: float | None = None
+        self.penalty = Penalty(FIRST_PENALTY if config.sparsity_coefficient is None else config.sparsity_coefficient, float(spec.k))
         self._first, self._second = self.weights.zeros_like(), self.weights.zeros_like()
         self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64)
         self._mean_norm: float | None = None
@@ -122,14 +133,15 @@ class SaeTrainer:
             x_BD = x_BD[usual_B]
             self.outlier_rows += len(raw_BD) - len(x_BD)
         centred_BD = x_BD - self.weights.b_dec_D
-        codes = self._encode(centred_BD)
-        rebuilt = self.kernels.rebuild(x_BD, codes, self.weights)
-        grads = self.kernels.gradients(centred_BD, codes, rebuilt, self.weights)
-        self._count_active(codes, len(x_BD))
-        squared_error = rebuilt.error_BD.square().sum().item()
-        loss = squared_error / x_BD.numel() + self._add_aux(grads, centred_BD, rebuilt.error_BD)
-        gradient_norm = self._update(grads)
-        return StepResult(len(x_BD), loss, squared_error, x_BD.square().sum().item(), int((codes.values_BK > 0).sum()), gradient_norm)
+        lesson = self.architecture.learn(self.situation(), x_BD, centred_BD)
+        self._cut = lesson.cut
+        self._count_active(lesson.codes, len(x_BD))
+        n_active = int((lesson.codes.values_BK > 0).sum())
+        loss = lesson.loss + self._add_aux(lesson.grads, centred_BD, lesson.error_BD)
+        gradient_norm = self._update(lesson.grads)
+        if self.architecture.is_penalised and self.config.sparsity_coefficient is None:
+            self.penalty = self.penalty.after(n_active / len(x_BD), self.spec.k)
+        return StepResult(len(x_BD), loss, lesson.error_BD.square().sum().item(), x_BD.square().sum().item(), n_active, gradient_norm)
 
     def finished(self) -> SparseAutoencoder:
         """The dictionary on raw activations."""
@@ -139,19 +151,62 @@ class SaeTrainer:
             sae.b_enc_F.copy_(self.weights.b_enc_F)
             sae.W_dec_FD.copy_(self.weights.W_dec_FD)
             sae.b_dec_D.copy_(self.weights.b_dec_D)
-            if self.spec.architecture == "batchtopk":
-                # Measured with the final weights, not averaged over the training: an average lags behind, and one that starts at 0 is too low.
-                pieces = (self._calibration_ND - self.weights.b_dec_D).split(CALIBRATION_PIECE)
-                cuts = [self.kernels.encode_batch(piece_ND, self.weights, self.spec.k, self._cut)[1] for piece_ND in pieces]
-                sae.threshold_F.fill_(sum(cut * len(piece_ND) for cut, piece_ND in zip(cuts, pieces, strict=True)) / len(self._calibration_ND))
+            self.architecture.finish(sae, self.weights)
+            if self.architecture.is_cut_by_batch:
+                sae.threshold_F.fill_(self._threshold())
         fold_input_scale(sae, self.scale)
         return sae
 
-    def _encode(self, centred_BD: Tensor) -> SparseCodes:
-        if self.spec.architecture == "topk":
-            return self.kernels.encode(centred_BD, self.weights, self.spec.k)
-        codes, self._cut = self.kernels.encode_batch(centred_BD, self.weights, self.spec.k, self._cut)
-        return codes
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all that changes while training, by name: what `restore` needs to go on as if nothing had happened. Fits into a safetensors file."""
+        groups = {"weights": self.weights, "first": self._first, "second": self._second}
+        state = {f"{group}.{name}": tensor.clone() for group, weights in groups.items() for name, tensor in weights.named().items()}
+        state |= {"last_active_F": self.last_active_F.clone(), "calibration_ND": self._calibration_ND.clone(), "scale.mean_D": self.scale.mean_D.clone()}
+        numbers = torch.tensor(
+            [
+                self.scale.scale,
+                self.penalty.weight,
+                self.penalty.mean_l0,
+                # Neither can be negative once it is known.
+                -1.0 if self._cut is None else self._cut,
+                -1.0 if self._mean_norm is None else self._mean_norm,
+            ],
+            dtype=torch.float64,
+        )
+        counts = torch.tensor([self.step_count, self.tokens, self.outlier_rows, self.kernels.n_batches, int(self.kernels.rough_search)])
+        return state | {"numbers": numbers, "counts": counts}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned, whatever was learned here so far; raises InputError when it is the state of another kind of dictionary."""
+        expected = self.state()
+        wrong = [name for name in sorted({*expected, *state}) if _shape(expected, name) != _shape(state, name) and name != "calibration_ND"]
+        if wrong or "calibration_ND" not in state:
+            name = wrong[0] if wrong else "calibration_ND"
+            found, wanted = _shape(state, name), _shape(expected, name)
+            raise InputError(f"the training state does not fit this SAE: {name} is {found}, expected {wanted}; start this training anew")
+        for group, weights in {"weights": self.weights, "first": self._first, "second": self._second}.items():
+            for name, tensor in weights.named().items():
+                tensor.copy_(state[f"{group}.{name}"])
+        self.last_active_F = state["last_active_F"].clone()
+        self._calibration_ND = state["calibration_ND"].clone()
+        scale, penalty, mean_l0, cut, mean_norm = state["numbers"].tolist()
+        self.scale = InputScale(state["scale.mean_D"].clone(), scale, self.config.outlier_ratio)
+        self.penalty = Penalty(penalty, mean_l0)
+        self._cut = None if cut < 0 else cut
+        self._mean_norm = None if mean_norm < 0 else mean_norm
+        self.step_count, self.tokens, self.outlier_rows, self.kernels.n_batches, rough_search = state["counts"].tolist()
+        self.kernels.rough_search = bool(rough_search)
+
+    def situation(self) -> Situation:
+        """What the dictionary knows at this step, for the functions of its `architecture`."""
+        return Situation(self.spec, self.weights, self.kernels, self.penalty.weight, self.config.bandwidth, self._cut)
+
+    def _threshold(self) -> float:
+        # Measured with the final weights, not averaged over the training: an average lags behind, and one that starts at 0 is too low.
+        pieces = (self._calibration_ND - self.weights.b_dec_D).split(CALIBRATION_PIECE)
+        cuts = [self.kernels.encode_batch(piece_ND, self.weights, self.spec.k, self._cut)[1] for piece_ND in pieces]
+        # A hair below: the smallest one that was kept is larger than the threshold, too.
+        return (1 - 1e-5) * sum(cut * len(piece_ND) for cut, piece_ND in zip(cuts, pieces, strict=True)) / len(self._calibration_ND)
 
     def _count_active(self, codes: SparseCodes, n_rows: int) -> None:
         self.tokens += n_rows
@@ -166,7 +221,7 @@ class SaeTrainer:
         return add_aux_gradients(grads, centred_BD[:AUX_ROWS], error_BD[:AUX_ROWS], self.weights, dead_A, aux_k=aux_k, coefficient=self.config.aux_coefficient)
 
     def _update(self, grads: Weights) -> float:
-        learned = [grads.W_enc_FD, grads.b_enc_F, grads.b_dec_D] + ([] if self.spec.frozen_decoder else [grads.W_dec_FD])
+        learned = [grad for i, grad in enumerate(grads.tensors()) if not (self.spec.frozen_decoder and i == 2)]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in learned])).item()
         step = AdamStep(
             learning_rate=self.learning_rate(),
@@ -186,3 +241,7 @@ class SaeTrainer:
         shrink = min(1.0, self.config.clip_factor * self._mean_norm / norm) if norm > 0 else 1.0
         self._mean_norm += 0.05 * (norm * shrink - self._mean_norm)
         return shrink
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None

@@ -63,7 +63,8 @@ def test_gradients_equal_automatic_ones(kernels, encoder_bias):
     codes = kernels.encode(centred_BD, weights, K)
     fewest = (codes.values_BK > 0).sum(1).min()
     assert fewest < K if encoder_bias else fewest == K
-    found = kernels.gradients(centred_BD, codes, kernels.rebuild(x_BD, codes, weights), weights)
+    rebuilt = kernels.rebuild(x_BD, codes, weights)
+    found = kernels.gradients(centred_BD, codes, rebuilt.errors_PBD, rebuilt.error_dots_BK * (2 / x_BD.numel()), weights)
     for gradient, wanted in zip(found.tensors(), automatic_gradients(x_BD, weights).tensors(), strict=True):
         torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-6)
 
@@ -144,7 +145,8 @@ def test_threads_do_not_change_a_bit():
         kernels = compiled(rough_search=True, n_threads=n_threads)
         codes = kernels.encode(x_BD, weights, 16)
         rebuilt = kernels.rebuild(x_BD, codes, weights)
-        results.append([codes.values_BK, codes.indices_BK, rebuilt.error_BD, *kernels.gradients(x_BD, codes, rebuilt, weights).tensors()])
+        grads = kernels.gradients(x_BD, codes, rebuilt.errors_PBD, rebuilt.error_dots_BK, weights)
+        results.append([codes.values_BK, codes.indices_BK, rebuilt.error_BD, *grads.tensors()])
     assert all(torch.equal(one, many) for one, many in zip(*results, strict=True))
 
 

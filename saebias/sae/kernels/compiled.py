@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
@@ -41,15 +42,15 @@ class CompiledKernels:
         self.rough_search = has_bfloat16_products() if rough_search is None else rough_search
         self.check_every = check_every
         self.last_recall: float | None = None
-        self._n_batches = 0
+        self.n_batches = 0
         self._pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
 
     def encode(self, centred_BD: Tensor, weights: Weights, k: int) -> SparseCodes:
         """See `Kernels.encode`."""
         if self.rough_search:
-            if self._n_batches % self.check_every == 0:
+            if self.n_batches % self.check_every == 0:
                 self._check_recall(centred_BD[:128], weights, k)
-            self._n_batches += 1
+            self.n_batches += 1
         return self._encode(centred_BD, weights, k, rough=self.rough_search)
 
     def encode_batch(self, centred_BD: Tensor, weights: Weights, k: int, hint: float | None) -> tuple[SparseCodes, float]:
@@ -74,25 +75,54 @@ class CompiledKernels:
         n_used = max(1, search_loops.keep_reaching(*arrays, counts_B, np.float32(cut)))
         return SparseCodes(codes.values_BK[:, :n_used].contiguous(), codes.indices_BK[:, :n_used].contiguous()), cut
 
-    def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
-        """See `Kernels.rebuild`."""
-        error_BD, dots_BK = torch.empty_like(x_BD), torch.empty_like(codes.values_BK)
-        arrays = _arrays(x_BD, codes.values_BK, codes.indices_BK, weights.W_dec_FD, weights.b_dec_D)
-        out = _arrays(error_BD, dots_BK)
-        self._share(len(x_BD), lambda first, last: step_loops.rebuild_rows(*arrays, first, last, *out))
-        return Rebuilt(error_BD, dots_BK)
+    def encode_above(self, centred_BD: Tensor, weights: Weights, bounds_F: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Kernels.encode_above`."""
+        chunk = max(64, CHUNK_BYTES // (4 * len(weights.b_enc_F)))
+        pre_CF = torch.empty(min(chunk, len(centred_BD)), len(weights.b_enc_F))
+        found: list[tuple[Tensor, Tensor]] = []
+        for centred_CD in centred_BD.split(chunk):
+            pre = torch.addmm(weights.b_enc_F, centred_CD, weights.W_enc_FD.T, out=pre_CF[: len(centred_CD)])
+            counts_C = np.empty(len(pre), np.int64)
+            arrays = _arrays(pre, bounds_F)
+            self._share(len(pre), partial(_with_outputs, partial(search_loops.count_above, *arrays), (counts_C,)))
+            values_CK = torch.empty(len(pre), max(1, int(counts_C.max(initial=0))))
+            indices_CK = torch.empty(values_CK.shape, dtype=torch.int64)
+            self._share(len(pre), partial(_with_outputs, partial(search_loops.all_above, *arrays), _arrays(values_CK, indices_CK)))
+            found.append((values_CK, indices_CK))
+        n_places = max(values_CK.shape[1] for values_CK, _ in found)
+        values = [functional.pad(values_CK, (0, n_places - values_CK.shape[1]), value=-torch.inf) for values_CK, _ in found]
+        return torch.cat(values), torch.cat([functional.pad(indices_CK, (0, n_places - indices_CK.shape[1])) for _, indices_CK in found])
 
-    def gradients(self, centred_BD: Tensor, codes: SparseCodes, rebuilt: Rebuilt, weights: Weights) -> Weights:
+    def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights, prefixes: tuple[int, ...] = ()) -> Rebuilt:
+        """See `Kernels.rebuild`."""
+        errors_PBD, dots_BK = torch.empty(max(1, len(prefixes)), *x_BD.shape), torch.empty_like(codes.values_BK)
+        squared_B = torch.empty(len(x_BD))
+        arrays = _arrays(x_BD, codes.values_BK, codes.indices_BK, weights.W_dec_FD, weights.b_dec_D)
+        ends_P, out = _ends(weights, prefixes), _arrays(errors_PBD, dots_BK, squared_B)
+        self._share(len(x_BD), lambda first, last: step_loops.rebuild_rows(*arrays, ends_P, first, last, *out))
+        return Rebuilt(errors_PBD, dots_BK, squared_B.sum().item())
+
+    def dots(self, rows_BD: Tensor, indices_BK: Tensor, wanted_BK: Tensor, weights: Weights) -> Tensor:
+        """See `Kernels.dots`."""
+        dots_BK = torch.empty(indices_BK.shape)
+        arrays, out = _arrays(rows_BD, indices_BK, wanted_BK, weights.W_dec_FD), _arrays(dots_BK)
+        self._share(len(rows_BD), lambda first, last: step_loops.dots_at(*arrays, first, last, *out))
+        return dots_BK
+
+    def gradients(
+        self, centred_BD: Tensor, codes: SparseCodes, errors_PBD: Tensor, grad_pre_BK: Tensor, weights: Weights, prefixes: tuple[int, ...] = ()
+    ) -> Weights:
         """See `Kernels.gradients`."""
-        scale = np.float32(2.0 / rebuilt.error_BD.numel())
+        scale = np.float32(2.0 / centred_BD.numel())
         n_latents = len(weights.b_enc_F)
         starts_F1, places = np.empty(n_latents + 1, np.int64), np.empty(codes.values_BK.numel(), np.int64)
-        step_loops.group_by_latent(*_arrays(codes.values_BK, codes.indices_BK), starts_F1, places)
-        grads = Weights(*(torch.empty_like(tensor) for tensor in weights.tensors()))
-        arrays = _arrays(centred_BD, rebuilt.error_BD, codes.values_BK, rebuilt.error_dots_BK)
+        values, grad_pre, indices = _arrays(codes.values_BK, grad_pre_BK, codes.indices_BK)
+        step_loops.group_by_latent(values, grad_pre, indices, starts_F1, places)
+        grads = Weights(torch.empty_like(weights.W_enc_FD), torch.empty_like(weights.b_enc_F), torch.empty_like(weights.W_dec_FD), weights.b_dec_D)
+        arrays = (*_arrays(centred_BD, errors_PBD), _ends(weights, prefixes), values, grad_pre, starts_F1, places, scale)
         out = _arrays(grads.W_enc_FD, grads.b_enc_F, grads.W_dec_FD)
-        self._share(n_latents, lambda first, last: step_loops.weight_gradients(*arrays, starts_F1, places, scale, first, last, *out))
-        grads.b_dec_D = rebuilt.error_BD.sum(0) * float(scale) - grads.b_enc_F @ weights.W_enc_FD
+        self._share(n_latents, lambda first, last: step_loops.weight_gradients(*arrays, first, last, *out))
+        grads.b_dec_D = errors_PBD[0].sum(0) * float(scale) - grads.b_enc_F @ weights.W_enc_FD
         return grads
 
     def adam(self, weights: Weights, grads: Weights, first: Weights, second: Weights, step: AdamStep) -> None:
@@ -203,6 +233,10 @@ def has_bfloat16_products() -> bool:
 def _n_groups(n_latents: int, k: int) -> int:
     # The work is one look at each group and one at each latent of about k groups: least when both are equal.
     return min(n_latents, max(2 * k, 32 * round((k * n_latents) ** 0.5 / 32)))
+
+
+def _ends(weights: Weights, prefixes: tuple[int, ...]) -> np.ndarray:
+    return np.array(prefixes or (len(weights.b_enc_F),), np.int64)
 
 
 def _with_outputs(search: Callable[..., None], outputs: tuple[np.ndarray, ...], first: int, last: int) -> None:

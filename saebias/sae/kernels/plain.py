@@ -1,6 +1,6 @@
 """The training kernels in plain torch: the reference, and what runs where nothing is compiled.
 
-Shapes: B rows, D model width, F latents, K places for active latents of a row.
+Shapes: B rows, D model width, F latents, K places for active latents of a row, P nested prefixes of the latents, R rows of any kind.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ class PlainKernels:
 
     name = "torch"
 
+    def __init__(self) -> None:
+        self.rough_search = False
+        self.n_batches = 0
+
     def encode(self, centred_BD: Tensor, weights: Weights, k: int) -> SparseCodes:
         """See `Kernels.encode`."""
         values_BK, indices_BK = torch.addmm(weights.b_enc_F, centred_BD, weights.W_enc_FD.T).topk(k, dim=1, sorted=False)
@@ -31,37 +35,58 @@ class PlainKernels:
         n_places = max(1, int((kept_BF > 0).sum(1).max()))
         return SparseCodes(*kept_BF.topk(n_places, dim=1, sorted=False)), largest.values[-1].item()
 
-    def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights) -> Rebuilt:
+    def encode_above(self, centred_BD: Tensor, weights: Weights, bounds_F: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Kernels.encode_above`."""
+        pre_BF = torch.addmm(weights.b_enc_F, centred_BD, weights.W_enc_FD.T)
+        reached_BF = pre_BF > bounds_F
+        # How far above the bound: -inf never wins a place, and the places are those of the largest.
+        above_BF = torch.where(reached_BF, pre_BF, -torch.inf)
+        n_places = max(1, int(reached_BF.sum(1).max()))
+        return above_BF.topk(n_places, dim=1, sorted=False)
+
+    def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights, prefixes: tuple[int, ...] = ()) -> Rebuilt:
         """See `Kernels.rebuild`."""
+        groups_BK = _groups(codes.indices_BK, weights, prefixes)
         # The dots are the gradient of the bags for their weights.
         with torch.enable_grad():
             values_BK = codes.values_BK.detach().requires_grad_()
-            bags_BD = functional.embedding_bag(codes.indices_BK, weights.W_dec_FD.detach(), per_sample_weights=values_BK, mode="sum")
-        error_BD = bags_BD.detach() + weights.b_dec_D - x_BD
-        (dots_BK,) = torch.autograd.grad(bags_BD, values_BK, error_BD)
-        return Rebuilt(error_BD, dots_BK * (codes.values_BK > 0))
+            bags = [_bags(codes.indices_BK, weights, values_BK * (groups_BK == p)) for p in range(max(1, len(prefixes)))]
+        own_PBD = torch.stack([bag_BD.detach() for bag_BD in bags]).cumsum(0) + (weights.b_dec_D - x_BD)
+        errors_PBD = own_PBD.flip(0).cumsum(0).flip(0)
+        (dots_BK,) = torch.autograd.grad(bags, values_BK, list(errors_PBD))
+        return Rebuilt(errors_PBD, dots_BK * (codes.values_BK > 0), own_PBD.square().sum().item())
 
-    def gradients(self, centred_BD: Tensor, codes: SparseCodes, rebuilt: Rebuilt, weights: Weights) -> Weights:
+    def dots(self, rows_BD: Tensor, indices_BK: Tensor, wanted_BK: Tensor, weights: Weights) -> Tensor:
+        """See `Kernels.dots`."""
+        with torch.enable_grad():
+            ones_BK = torch.ones(indices_BK.shape, dtype=rows_BD.dtype, requires_grad=True)
+            bags_BD = _bags(indices_BK, weights, ones_BK)
+        (dots_BK,) = torch.autograd.grad(bags_BD, ones_BK, rows_BD)
+        return dots_BK * wanted_BK
+
+    def gradients(
+        self, centred_BD: Tensor, codes: SparseCodes, errors_PBD: Tensor, grad_pre_BK: Tensor, weights: Weights, prefixes: tuple[int, ...] = ()
+    ) -> Weights:
         """See `Kernels.gradients`."""
-        scale = 2.0 / rebuilt.error_BD.numel()
+        scale = 2.0 / centred_BD.numel()
         indices = codes.indices_BK.flatten()
         n_latents = len(weights.b_enc_F)
         # int32 keys take torch's radix sort, several times faster than a comparison sort.
         ordered, order = torch.sort(indices.int(), stable=True)
         starts_F = torch.searchsorted(ordered, torch.arange(n_latents, dtype=torch.int32))
         rows = order // codes.indices_BK.shape[1]
+        error_rows = _groups(codes.indices_BK, weights, prefixes).flatten()[order] * len(centred_BD) + rows
 
-        def weighted_sums(rows_BD: Tensor, weights_BK: Tensor) -> Tensor:
-            return functional.embedding_bag(rows, rows_BD, offsets=starts_F, per_sample_weights=weights_BK.flatten()[order], mode="sum")
+        def weighted_sums(rows_of: Tensor, rows_RD: Tensor, weights_BK: Tensor) -> Tensor:
+            return functional.embedding_bag(rows_of, rows_RD, offsets=starts_F, per_sample_weights=weights_BK.flatten()[order], mode="sum")
 
-        grad_dots_BK = rebuilt.error_dots_BK * scale
-        grad_b_enc_F = torch.zeros_like(weights.b_enc_F).index_add_(0, indices, grad_dots_BK.flatten())
+        grad_b_enc_F = torch.zeros_like(weights.b_enc_F).index_add_(0, indices, grad_pre_BK.flatten())
         return Weights(
-            W_enc_FD=weighted_sums(centred_BD, grad_dots_BK),
+            W_enc_FD=weighted_sums(rows, centred_BD, grad_pre_BK),
             b_enc_F=grad_b_enc_F,
-            W_dec_FD=weighted_sums(rebuilt.error_BD, codes.values_BK * scale),
+            W_dec_FD=weighted_sums(error_rows, errors_PBD.flatten(0, 1), codes.values_BK * scale),
             # What b_dec does through the encoder, -sum_b W_enc^T g_b, is one product with the summed gradients instead of one over the batch.
-            b_dec_D=rebuilt.error_BD.sum(0) * scale - grad_b_enc_F @ weights.W_enc_FD,
+            b_dec_D=errors_PBD[0].sum(0) * scale - grad_b_enc_F @ weights.W_enc_FD,
         )
 
     def adam(self, weights: Weights, grads: Weights, first: Weights, second: Weights, step: AdamStep) -> None:
@@ -71,7 +96,7 @@ class PlainKernels:
                 grad.mul_(step.shrink)
         radial_F1 = (grads.W_dec_FD * weights.W_dec_FD).sum(1, keepdim=True)
         grads.W_dec_FD.addcmul_(radial_F1, weights.W_dec_FD, value=-1.0)
-        learned = [i for i in range(4) if not (step.frozen_decoder and i == 2)]
+        learned = [i for i in range(len(weights.tensors())) if not (step.frozen_decoder and i == 2)]
         params, gradients, firsts, seconds = ([w.tensors()[i] for i in learned] for w in (weights, grads, first, second))
         counts = [torch.tensor(float(step.count - 1)) for _ in learned]
         adam(
@@ -80,3 +105,11 @@ class PlainKernels:
         )  # fmt: skip
         if not step.frozen_decoder:
             weights.W_dec_FD.div_(torch.linalg.vector_norm(weights.W_dec_FD, dim=1, keepdim=True))
+
+
+def _bags(indices_BK: Tensor, weights: Weights, values_BK: Tensor) -> Tensor:
+    return functional.embedding_bag(indices_BK, weights.W_dec_FD.detach(), per_sample_weights=values_BK, mode="sum")
+
+
+def _groups(indices_BK: Tensor, weights: Weights, prefixes: tuple[int, ...]) -> Tensor:
+    return torch.bucketize(indices_BK, torch.tensor(prefixes or (len(weights.b_enc_F),)), right=True)

@@ -207,3 +207,28 @@ def keep_reaching(values_BC, indices_BC, counts_B, bound):
             values_BC[b, i] = 0
         most = max(most, n)
     return most
+
+
+@compiled
+def count_above(pre_BF, bounds_F, first, last, counts_B):
+    """For rows first..last the number of pre-activations larger than their latent's bound."""
+    for b in range(first, last):
+        n = 0
+        for f in range(bounds_F.size):
+            n += 1 if pre_BF[b, f] > bounds_F[f] else 0
+        counts_B[b] = n
+
+
+@compiled
+def all_above(pre_BF, bounds_F, first, last, values_BK, indices_BK):
+    """For rows first..last the pre-activations larger than their latent's bound and their places, padded with -inf."""
+    for b in range(first, last):
+        n = 0
+        for f in range(bounds_F.size):
+            if pre_BF[b, f] > bounds_F[f]:
+                values_BK[b, n] = pre_BF[b, f]
+                indices_BK[b, n] = f
+                n += 1
+        for i in range(n, values_BK.shape[1]):
+            values_BK[b, i] = -np.inf
+            indices_BK[b, i] = 0

@@ -26,6 +26,10 @@ SetOption = Annotated[list[str] | None, typer.Option("-s", "--set", help="Overri
 OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Only this part of the command. May be repeated.", metavar="PART")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again from nothing although it is up to date.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run, what is up to date, and the estimate of disk, memory and time; do nothing.")]
+WorkerOption = Annotated[
+    str | None,
+    typer.Option("--worker", help="Be worker i of n (from 0) that share the work, each started by itself. A SLURM job array says it.", metavar="I/N"),
+]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings.")]
 
 
@@ -46,11 +50,30 @@ def _stage_command(group: str | None, name: str, help_text: str) -> None:
     app.command(name, help=help_text)(command)
 
 
+def _shared_command(group: str, help_text: str) -> None:
+    def command(
+        config: ConfigOption = None,
+        set_: SetOption = None,
+        only: OnlyOption = None,
+        worker: WorkerOption = None,
+        force: ForceOption = False,
+        dry_run: DryOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        from saebias.cli.stages import run_group
+        from saebias.pipeline.crews import slot_for
+
+        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=slot_for(worker))
+        raise typer.Exit(code)
+
+    app.command(group, help=help_text)(command)
+
+
 _stage_command(
     "prepare", "prepare", "Samples with checked pictures, labelled captions and a three-way split by image.\n\nExample: saebias prepare --set data.n=500"
 )
-_stage_command("extract", "extract", "Activations of the decoder's layers, token by token, into Zarr.\n\nExample: saebias extract --set extract.layers=4")
-_stage_command("train", "train", "Sparse autoencoders on those activations.\n\nExample: saebias train --set train.k=16")
+_shared_command("extract", "Activations of the decoder's layers, token by token, into Zarr.\n\nExample: saebias extract --set extract.layers=4")
+_shared_command("train", "Sparse autoencoders on those activations.\n\nExample: saebias train --set train.k=16")
 _stage_command("analyze", "analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
 _stage_command("steer", "steer", "Interventions on the chosen latents, beside their controls.\n\nExample: saebias steer --set steer.layer=4")
 _stage_command("mechanistic", "mechanistic", "Logit lens, probes, cross-lingual alignment.\n\nExample: saebias mechanistic --only lens")

@@ -12,6 +12,7 @@ from rich.table import Table
 from saebias.cli.console import make_reporter
 from saebias.config.load import load_config
 from saebias.config.schema import Config
+from saebias.pipeline.crews import WorkerSlot
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
@@ -20,7 +21,17 @@ from saebias.store.catalogue import catalogue_path
 from saebias.store.files import free_bytes
 
 
-def run_group(group: str | None, config: Path | None, overrides: Sequence[str], only: Sequence[str], *, force: bool, dry_run: bool, quiet: bool) -> int:
+def run_group(
+    group: str | None,
+    config: Path | None,
+    overrides: Sequence[str],
+    only: Sequence[str],
+    *,
+    force: bool,
+    dry_run: bool,
+    quiet: bool,
+    worker: WorkerSlot | None = None,
+) -> int:
     """Run the stages of a command (None: all) and return the exit code."""
     cfg = load_config(config, overrides)
     wanted = select_stages(STAGES, group, only)
@@ -29,7 +40,7 @@ def run_group(group: str | None, config: Path | None, overrides: Sequence[str], 
         return 0
     reporter = make_reporter(quiet)
     try:
-        run_stages(cfg, STAGES, wanted, reporter, force=force)
+        run_stages(cfg, STAGES, wanted, reporter, force=force, worker=worker)
     except KeyboardInterrupt:
         print("saebias: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130

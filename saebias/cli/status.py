@@ -67,7 +67,7 @@ def _running(state: dict[str, Any]) -> Group:
     grid.add_row(
         Text(state["stage"], style="bold"), task["label"], bar, f"{task['done']:,}/{task['total']:,}", f"{task['rate']:,.0f} {task['unit']}/s", left, fields
     )
-    load = f"pid {state['pid']}: {state['cpu_percent']:.0f} % processor, {state['memory_mib']:,.0f} MiB (peak {state['peak_memory_mib']:,.0f})"
+    load = f"pid {state['process']['pid']}: {state['cpu_percent']:.0f} % processor, {state['memory_mib']:,.0f} MiB (peak {state['peak_memory_mib']:,.0f})"
     gpus = "  ".join(f"GPU {g['index']}: {g['percent']} %, {g['memory_mib']:,.0f} of {g['total_mib']:,.0f} MiB" for g in state["gpus"])
     return Group(grid, f"  {load}  {gpus}".rstrip())
 

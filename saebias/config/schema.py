@@ -236,6 +236,10 @@ class RuntimeConfig(Slice):
     """Threads of torch; without it the cores that the process may use."""
     batch_size: int = Field(64, ge=1)
     """Images per forward pass."""
+    workers: int = Field(1, ge=1)
+    """Processes that share the units of a stage that can be shared (extract, train), each with a model of its own."""
+    engine: Literal["local", "ray"] = "local"
+    """Who starts the workers: this program on this machine, or Ray on the cluster that it reaches (extra `ray`)."""
 
 
 class Config(Slice):

@@ -17,12 +17,14 @@ from saebias.report import Reporter, Task
 
 LOG_BYTES = 4 * 2**20
 LOG_BACKUPS = 3
+TASK_DONE = "task done"
+"""The event that ends a task."""
 
 
 @contextmanager
-def run_log(folder: Path) -> Generator[Any]:
-    """A structlog logger that appends JSON lines to `folder/log/run.log`, rotated at 4 MiB."""
-    path = folder / "log" / "run.log"
+def run_log(folder: Path, name: str = "run") -> Generator[Any]:
+    """A structlog logger that appends JSON lines to `folder/log/<name>.log`, rotated at 4 MiB."""
+    path = folder / "log" / f"{name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         # The line of a process that died in the middle of it must not swallow the next.
@@ -106,7 +108,7 @@ class LoggingReporter:
             yield _WatchedTask(inner, self._progress)
         seconds = time.perf_counter() - started
         self._log.info(
-            "task done",
+            TASK_DONE,
             task=label,
             done=self._progress.done,
             unit=unit,

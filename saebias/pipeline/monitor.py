@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,13 @@ import psutil
 
 from saebias.errors import StoreError
 from saebias.pipeline.logs import ProgressState
+from saebias.pipeline.processes import ProcessMark, this_process
 from saebias.store.files import read_json_object, write_text
 
 INTERVAL_SECONDS = 0.25
+SILENT_SECONDS = 60.0
+"""A state of another machine that was not renewed for so long is that of a process that is gone."""
+_DAY_SECONDS = 86_400.0
 _STATE_EVERY = 4
 """The state file is renewed every so many samples."""
 
@@ -25,8 +28,9 @@ _STATE_EVERY = 4
 class Monitor:
     """Samples resident memory and writes the live state file until stopped."""
 
-    def __init__(self, state_path: Path, header: dict[str, Any], progress: ProgressState) -> None:
-        self._path, self._header, self._progress = state_path, header, progress
+    def __init__(self, state_path: Path, header: dict[str, Any], progress: ProgressState, units_total: Callable[[], int | None]) -> None:
+        self._path, self._progress, self._units_total = state_path, progress, units_total
+        self._header = {**header, "process": this_process().as_json()}
         self._process = psutil.Process()
         self._stop = threading.Event()
         self.peak_bytes = self._process.memory_info().rss
@@ -35,9 +39,9 @@ class Monitor:
         memory = self._process.memory_info().rss
         return {
             **self._header,
-            "pid": os.getpid(),
             "written": time.time(),
             "task": self._progress.snapshot(),
+            "units_total": self._units_total(),
             "memory_mib": memory / 2**20,
             "peak_memory_mib": self.peak_bytes / 2**20,
             "cpu_percent": self._process.cpu_percent(),
@@ -62,9 +66,9 @@ class Monitor:
 
 
 @contextmanager
-def watching(state_path: Path, header: dict[str, Any], progress: ProgressState) -> Generator[Monitor]:
-    """A running monitor; the state file is gone when the block ends."""
-    monitor = Monitor(state_path, header, progress)
+def watching(state_path: Path, header: dict[str, Any], progress: ProgressState, units_total: Callable[[], int | None] = lambda: None) -> Generator[Monitor]:
+    """A running monitor; the state file is gone when the block ends. `units_total`: how many units the run has, as far as is known."""
+    monitor = Monitor(state_path, header, progress, units_total)
     thread = threading.Thread(target=monitor.run, name="saebias-monitor", daemon=True)
     thread.start()
     try:
@@ -95,13 +99,31 @@ def gpu_use() -> list[dict[str, Any]]:
         pynvml.nvmlShutdown()
 
 
+_LIVE_KEYS = ("process", "stage", "run_id", "task", "folder", "worker", "started", "units_at_start", "units_total", "written")
+
+
 def live_states(artifacts: Path) -> list[dict[str, Any]]:
-    """States of the saebias processes that are running on this artifacts folder; files of dead processes are passed over."""
+    """States of the saebias processes that are running on this artifacts folder; files of dead processes are passed over.
+
+    A process on another machine counts as long as it renewed its state a short while ago.
+    """
     states = []
     for path in sorted((artifacts / "live").glob("*.json")):
-        state = read_json_object(path, ("pid", "stage", "run_id", "task"))
-        if state is None:
-            continue
-        if psutil.pid_exists(state["pid"]):
+        state = read_json_object(path, _LIVE_KEYS)
+        if state is not None and _is_live(state):
             states.append(state)
     return states
+
+
+def _is_live(state: dict[str, Any]) -> bool:
+    process = ProcessMark.from_json(state["process"])
+    return process.runs if process.is_here else time.time() - state["written"] < SILENT_SECONDS
+
+
+def sweep_live(artifacts: Path) -> None:
+    """Remove state files that processes of this machine left when they were killed, and those that nobody renewed for a day."""
+    for path in (artifacts / "live").glob("*.json"):
+        state = read_json_object(path, _LIVE_KEYS)
+        old = time.time() - path.stat().st_mtime > _DAY_SECONDS
+        if old or (state is not None and ProcessMark.from_json(state["process"]).is_here and not _is_live(state)):
+            path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -109,6 +109,13 @@ def _plan_one(cfg: Config, stage: Stage, planned: dict[str, PlannedStage]) -> Pl
     fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(inputs)))
     folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
     return PlannedStage(stage, fingerprint, folder, parents, *state_of(folder, {need: planned[need].folder for need in stage.needs}))
+
+
+def refreshed(planned: Mapping[str, PlannedStage], name: str) -> PlannedStage:
+    """The planned stage with its state as it is now."""
+    item = planned[name]
+    state, reason = state_of(item.folder, {need: planned[need].folder for need in item.stage.needs})
+    return replace(item, state=state, reason=reason)
 
 
 def _ancestor_names(by_name: dict[str, Stage], name: str) -> list[str]:

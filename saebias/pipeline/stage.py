@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from saebias.config.schema import Config
 from saebias.errors import MissingParent
+from saebias.pipeline.claims import Crew
 from saebias.report import Reporter
 from saebias.store.parts import UnitWriter, damage, read_manifest, read_rows
 
@@ -25,6 +26,16 @@ class Estimate:
     memory_bytes: float = 0.0
     seconds: float = 0.0
     basis: str = "formula"
+
+
+def no_inputs(_cfg: Config) -> list[Path]:
+    """A stage that reads no outside files."""
+    return []
+
+
+def no_estimate(_cfg: Config) -> Estimate:
+    """A stage that needs next to nothing."""
+    return Estimate()
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,13 @@ class Stage:
     """Config slices that change its numbers."""
     tables: tuple[str, ...] = ()
     """Tables it owns; it may write no other."""
-    inputs: Callable[[Config], list[Path]] = lambda cfg: []
+    inputs: Callable[[Config], list[Path]] = no_inputs
     """Outside files whose content changes its numbers."""
-    estimate: Callable[[Config], Estimate] = lambda cfg: Estimate()
+    estimate: Callable[[Config], Estimate] = no_estimate
     version: int = 1
     """Raise it when the code changes the numbers."""
+    parallel: bool = False
+    """Several workers may share its units: it goes through them by `ctx.claimed`, and makes what they have in common inside `ctx.alone`."""
 
     @property
     def group(self) -> str:
@@ -66,9 +79,14 @@ class StageContext:
     owners: dict[str, str]
     """Table name -> stage that owns it, over all ancestors."""
     reporter: Reporter
+    crew: Crew | None = None
+    """The other workers at the same run; None where one process does it."""
+    units_total: int = field(default=0, init=False)
+    """Units that the stage has asked for so far, done or not."""
     rows_written: int = field(default=0, init=False)
     _mark: float = field(default_factory=time.perf_counter, init=False)
     """When the last unit ended: the work of a unit begins there, not where it is written."""
+    _places: dict[str, int] = field(default_factory=dict, init=False)
 
     def parent_folder(self, stage: str) -> Path:
         """The run folder of an ancestor stage."""
@@ -92,6 +110,8 @@ class StageContext:
     def pending(self, units: Sequence[str]) -> list[str]:
         """The units that have no whole result yet, in the order given; a damaged one is said and done again."""
         waiting = []
+        self._places |= {unit: len(self._places) + place for place, unit in enumerate(unit for unit in units if unit not in self._places)}
+        self.units_total = len(self._places)
         for unit in units:
             reason = damage(self.folder, unit)
             if reason is None:
@@ -104,9 +124,30 @@ class StageContext:
             self.reporter.info(f"{self.stage.name}: {done} of {len(units)} units are done already")
         return waiting
 
+    def claimed(self, units: Sequence[str]) -> Iterator[str]:
+        """The pending units that fall to this process, one by one: all of them, or among several workers those that no other does.
+
+        It ends when all are done, whoever did them.
+        """
+        if self.crew is None:
+            yield from units
+        else:
+            yield from self.crew.claim(units, self._places, lambda unit: damage(self.folder, unit) is None)
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """A block that one worker of the run at a time is in: for what they share, such as an array that is created once."""
+        if self.crew is None:
+            yield
+        else:
+            with self.crew.alone():
+                yield
+
     @contextmanager
     def unit(self, name: str) -> Generator[UnitWriter]:
         """A writer for one unit; its manifest is written last, and only when the block ends well."""
+        if self.crew is not None:
+            self.crew.check(name)
         writer = UnitWriter(self.folder, name, self.stage.tables)
         yield writer
         now = time.perf_counter()
@@ -115,3 +156,5 @@ class StageContext:
         manifest = read_manifest(self.folder, name)
         assert manifest is not None
         self.rows_written += sum(manifest["rows"].values())
+        if self.crew is not None:
+            self.crew.give_back(name)

@@ -67,12 +67,13 @@ def run_extract(ctx: StageContext) -> None:
     shards = plan_shards(ctx.cfg, loaded, samples, prompts(ctx.cfg))
     path = ctx.folder / "files" / ACTIVATIONS
     rows = len(shards) * ctx.cfg.extract.shard_rows
-    create_activations(path, hooks, rows, loaded.adapter.d_model, dtype=ctx.cfg.extract.dtype, shard_rows=ctx.cfg.extract.shard_rows)
+    with ctx.alone():
+        create_activations(path, hooks, rows, loaded.adapter.d_model, dtype=ctx.cfg.extract.dtype, shard_rows=ctx.cfg.extract.shard_rows)
     units = {f"shard-{number:05d}": number for number in range(len(shards))}
     waiting = ctx.pending(list(units))
     sets = closed_sets(ctx)
     with ctx.reporter.task("extracting", sum(len(shards[units[name]]) for name in waiting), "captions") as task:
-        for name in waiting:
+        for name in ctx.claimed(waiting):
             work = ShardWork(units[name], shards[units[name]], hooks, ctx.cfg, prompts(ctx.cfg), sets)
             filled = fill_shard(loaded, work, task)
             with ctx.unit(name) as out:
@@ -172,4 +173,5 @@ EXTRACT = Stage(
     tables=("token_rows", "extract_status"),
     inputs=_inputs,
     estimate=_estimate,
+    parallel=True,
 )

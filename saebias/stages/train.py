@@ -46,7 +46,7 @@ def run_train(ctx: StageContext) -> None:
     sae_part, select_part = index.where(index.split == "sae"), index.where(index.split == "select")
     rows = sae_part.row[balanced_rows(sae_part, ctx.cfg.train.max_rows, ctx.seed("rows"))]
     validation = select_part.row[balanced_rows(select_part, VALIDATION_ROWS, ctx.seed("validation"))]
-    for name in waiting:
+    for name in ctx.claimed(waiting):
         hook, seed = units[name]
         trained = _train_one(ctx, array.read_rows(hook, rows), array.read_rows(hook, validation), name, seed)
         with ctx.unit(name) as out:
@@ -143,4 +143,5 @@ TRAIN = Stage(
     ),
     tables=("saes", "sae_history"),
     estimate=_estimate,
+    parallel=True,
 )

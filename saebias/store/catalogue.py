@@ -185,9 +185,9 @@ def _insert_part(connection: duckdb.DuckDBPyConnection, table: str, part: Path, 
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The events of a run's log, oldest first; a line that was torn by a power cut is passed over."""
+    """The events of a run's logs (its workers' too), oldest first; a line that was torn by a power cut is passed over."""
     events = []
-    for path in sorted((folder / "log").glob("run.log*"), reverse=True):
+    for path in sorted((folder / "log").glob("*.log*"), reverse=True):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 event = json.loads(line)
@@ -195,7 +195,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
                 continue
             if isinstance(event, dict) and {"at", "level", "event"} <= set(event):
                 events.append(event)
-    return events
+    return sorted(events, key=lambda event: str(event["at"]))
 
 
 def _insert_log(connection: duckdb.DuckDBPyConnection, folder: Path, run_id: str) -> None:

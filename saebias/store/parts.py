@@ -23,12 +23,17 @@ from saebias.store.tables import arrow_schemas, to_arrow
 _UNSAFE = str.maketrans({"/": "_", "\\": "_", " ": "_", ":": "_"})
 
 
+def unit_stem(unit: str) -> str:
+    """The name of a unit as a file can have it."""
+    return unit.translate(_UNSAFE)
+
+
 class UnitWriter:
     """Collects what one unit of work makes; `finish` writes the manifest that declares it done."""
 
     def __init__(self, run_folder: Path, unit: str, owned_tables: tuple[str, ...]) -> None:
         self.run_folder = run_folder
-        self.unit = unit.translate(_UNSAFE)
+        self.unit = unit_stem(unit)
         self.folder = run_folder / "files"
         self._owned = owned_tables
         self._files: dict[str, dict[str, Any]] = {}
@@ -73,7 +78,7 @@ class UnitWriter:
 
 def read_manifest(run_folder: Path, unit: str) -> dict[str, Any] | None:
     """The manifest of a unit, or None where it is missing or torn."""
-    return read_json_object(run_folder / "units" / f"{unit.translate(_UNSAFE)}.json", ("unit", "files", "rows", "seconds", "finished"))
+    return read_json_object(run_folder / "units" / f"{unit_stem(unit)}.json", ("unit", "files", "rows", "seconds", "finished"))
 
 
 def damage(run_folder: Path, unit: str) -> str | None:

@@ -44,7 +44,7 @@ def kill_in_stage(folder: Path, stage: str) -> None:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         states = [json.loads(path.read_text()) for path in (folder / "artifacts" / "live").glob("*.json")] if process.poll() is None else []
-        if any(state["stage"] == stage and state["pid"] == process.pid for state in states):
+        if any(state["stage"] == stage and state["process"]["pid"] == process.pid for state in states):
             time.sleep(0.4)
             break
         assert process.poll() is None, f"ended before {stage}: {process.communicate()[1].decode()[-2000:]}"

@@ -28,7 +28,7 @@ def _row(unit: str, number: int, value: float) -> dict[str, object]:
 
 
 def run_numbers(ctx: StageContext) -> None:
-    for unit in ctx.pending(UNITS):
+    for unit in ctx.claimed(ctx.pending(UNITS)):
         with ctx.unit(unit) as out:
             rng = np.random.default_rng(ctx.seed(unit))
             out.rows("sample_problems", [_row(unit, i, rng.random()) for i in range(3)])

@@ -167,7 +167,7 @@ class SteerConfig(Slice):
 
 
 class MechanisticConfig(Slice):
-    """Lens, probes and alignment."""
+    """The tools that look inside the model."""
 
     folds: int = Field(5, ge=2)
     """Folds of the probes, grouped by picture group."""
@@ -175,6 +175,10 @@ class MechanisticConfig(Slice):
     """Permutations for floors."""
     bootstrap: int = Field(2000, ge=200)
     """Bootstrap draws over picture groups."""
+    images: int = Field(32, ge=4)
+    """Pictures of each visual gender for logit attribution, and scene pairs for patching: both run the model anew."""
+    pairs: Path | None = None
+    """CSV with columns woman, man (sample ids): pictures of one scene that differ in the person's gender alone. The demonstration composes its own."""
 
 
 class PlotConfig(Slice):

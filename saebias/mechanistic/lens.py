@@ -102,7 +102,7 @@ class LogitLens:
         per_layer = []
         for x_ND in x_LND:
             logp_NV = self.distribution(x_ND)
-            (female_N, female_rank_N), (male_N, male_rank_N) = _of_tokens(logp_NV, female_ids), _of_tokens(logp_NV, male_ids)
+            (female_N, female_rank_N), (male_N, male_rank_N) = of_tokens(logp_NV, female_ids), of_tokens(logp_NV, male_ids)
             kl_N = (model_NV.exp() * (model_NV - logp_NV)).sum(-1)
             entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
             per_layer.append((female_N - male_N, kl_N, entropy_N, female_rank_N, male_rank_N, logp_NV.argmax(-1)))
@@ -119,7 +119,7 @@ class LogitLens:
         return ids.cpu().numpy(), logp.exp().cpu().numpy()
 
 
-def _of_tokens(logp_NV: Tensor, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def of_tokens(logp_NV: Tensor, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """(log of the summed probability, rank of the likeliest) of each row's token set; rank 0 is the top of the vocabulary."""
     width = max(len(of_row) for of_row in ids)
     index_NW = torch.tensor([[*of_row, *[of_row[0]] * (width - len(of_row))] for of_row in ids], device=logp_NV.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from saebias.plots.behaviour import draw_amplification, draw_outcomes, outcome_rows
+from saebias.plots.circuits import contrast_rows, draw_attribution, draw_patching
 from saebias.plots.dictionaries import draw_sae_quality, quality_rows
 from saebias.plots.directions import direction_rows, draw_gender_direction
 from saebias.plots.emergence import draw_cross_lingual, draw_layer_emergence
@@ -96,6 +97,23 @@ GALLERY = (
         draw_cross_lingual,
         "where",
         "Alignment of the two languages by layer, to be read between the floor (chance) and the ceiling (agreement within one language).",
+    ),
+    GalleryFigure(
+        "logit_attribution",
+        "Which components write the gender",
+        "component_attribution",
+        draw_attribution,
+        "where",
+        "Direct contribution of embeddings, attention and MLPs to the logit difference between the gendered words; the parts sum to the model's own.",
+        contrast_rows,
+    ),
+    GalleryFigure(
+        "patching",
+        "Where gender enters, and by which tokens it travels",
+        "patching_effects",
+        draw_patching,
+        "where",
+        "One component's activations of a woman's picture put into the run on a man's picture of the same scene: how far that alone moves the gap.",
     ),
     GalleryFigure(
         "gender_direction",

@@ -26,7 +26,7 @@ Rows = TypeVar("Rows")
 def run_lens(ctx: StageContext) -> None:
     """The lens at the decision position of every image with a known visual gender."""
     for name in ctx.pending(["lens"]):
-        rows = _left_out_or(ctx, "lens", lambda: lens_rows(ctx, open_source(ctx), open_model(ctx.cfg)), [])
+        rows = left_out_or(ctx, "lens", lambda: lens_rows(ctx, open_source(ctx), open_model(ctx.cfg)), [])
         with ctx.unit(name) as out:
             out.rows("lens", rows)
 
@@ -78,7 +78,7 @@ def run_probes(ctx: StageContext) -> None:
     from saebias.stages.probe_rows import probe_rows
 
     for name in ctx.pending(["probes"]):
-        rows = _left_out_or(ctx, "probes", lambda: probe_rows(ctx, open_source(ctx)), [])
+        rows = left_out_or(ctx, "probes", lambda: probe_rows(ctx, open_source(ctx)), [])
         with ctx.unit(name) as out:
             out.rows("probes", rows)
 
@@ -87,7 +87,7 @@ def run_alignment(ctx: StageContext) -> None:
     """Cross-lingual measures per layer, and the points of the 3-D figure (axes fitted on select, points of report)."""
     for name in ctx.pending(["alignment"]):
         source = open_source(ctx)
-        rows, points = _left_out_or(ctx, "alignment", lambda source=source: alignment_tables(ctx, source), ([], []))
+        rows, points = left_out_or(ctx, "alignment", lambda source=source: alignment_tables(ctx, source), ([], []))
         with ctx.unit(name) as out:
             out.rows("alignment", rows)
             out.rows("gender_projections", points)
@@ -136,7 +136,7 @@ def _points(source: Source, layer: int, x_ND: np.ndarray, sample_ids: np.ndarray
     return [asdict(point) for point in points]
 
 
-def _left_out_or(ctx: StageContext, what: str, compute: Callable[[], Rows], nothing: Rows) -> Rows:
+def left_out_or(ctx: StageContext, what: str, compute: Callable[[], Rows], nothing: Rows) -> Rows:
     """What `compute` gives; where the data lack what it needs, nothing, and the report says so."""
     try:
         return compute()

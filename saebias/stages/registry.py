@@ -6,9 +6,23 @@ from saebias.stages.analyze_behavior import ANALYZE_BEHAVIOR
 from saebias.stages.analyze_features import ANALYZE_FEATURES
 from saebias.stages.extract import EXTRACT
 from saebias.stages.mechanistic import MECHANISTIC_ALIGNMENT, MECHANISTIC_LENS, MECHANISTIC_PROBES
+from saebias.stages.mechanistic_model import MECHANISTIC_ATTRIBUTION, MECHANISTIC_PATCHING
 from saebias.stages.plot import PLOT
 from saebias.stages.prepare import PREPARE
 from saebias.stages.steer import STEER
 from saebias.stages.train import TRAIN
 
-STAGES = (PREPARE, EXTRACT, TRAIN, ANALYZE_BEHAVIOR, ANALYZE_FEATURES, STEER, MECHANISTIC_LENS, MECHANISTIC_PROBES, MECHANISTIC_ALIGNMENT, PLOT)
+STAGES = (
+    PREPARE,
+    EXTRACT,
+    TRAIN,
+    ANALYZE_BEHAVIOR,
+    ANALYZE_FEATURES,
+    STEER,
+    MECHANISTIC_LENS,
+    MECHANISTIC_PROBES,
+    MECHANISTIC_ALIGNMENT,
+    MECHANISTIC_ATTRIBUTION,
+    MECHANISTIC_PATCHING,
+    PLOT,
+)

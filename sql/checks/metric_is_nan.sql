@@ -13,4 +13,8 @@ select 'alignment', run_id, measure, null from alignment where not isfinite(valu
 union all
 select 'sae_quality', run_id, token_kind, language from sae_quality where not isfinite(fvu) or not isfinite(l0)
 union all
-select 'lens', run_id, visual_gender, language from lens where not isfinite(gap) or not isfinite(kl_to_final);
+select 'lens', run_id, visual_gender, language from lens where not isfinite(gap) or not isfinite(kl_to_final)
+union all
+select 'logit_attribution', run_id, component, language from logit_attribution where not isfinite(contribution) or not isfinite(low) or not isfinite(high)
+union all
+select 'patching', run_id, part || ' ' || site, language from patching where not isfinite(effect) or not isfinite(low) or not isfinite(high);

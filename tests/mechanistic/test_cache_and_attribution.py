@@ -13,8 +13,9 @@ import saebias.mechanistic
 from saebias.errors import InputError, ModelError
 from saebias.identifiers import HookPoint
 from saebias.mechanistic.cache import ActivationCache
-from saebias.mechanistic.logit_attribution import attribute_logits, check_parts
-from saebias.vlm.hooks import capture
+from saebias.mechanistic.decisions import Decisions, decisions_of
+from saebias.mechanistic.logit_attribution import LogitAttribution, attribute_logits, check_parts, likeliest_ids, part_hooks, record_parts
+from saebias.vlm.forward import forward, image_prefix
 from saebias.vlm.inputs import ModelInputs, build_inputs
 from saebias.vlm.loading import LoadedModel
 
@@ -75,33 +76,57 @@ def test_pooling_is_a_mean_over_the_positions_asked_for(loaded: LoadedModel, bat
         cache[HookPoint(0)]
 
 
-def parts_of(loaded: LoadedModel, inputs: ModelInputs) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """(what each component added at the last prompt position, the stream after the last layer, the logits there)."""
-    adapter, embedded = loaded.adapter, []
-    added = [HookPoint(layer, site) for layer in range(adapter.n_layers) for site in ("attn_out", "mlp_out")]
-    final = HookPoint(adapter.n_layers - 1)
-    handle = adapter.layers[0].register_forward_pre_hook(lambda module, args: embedded.append(args[0]))
-    with torch.no_grad(), capture(adapter, [*added, final]) as seen:
-        logits = loaded.model(**inputs.tensors).logits
-    handle.remove()
-    parts = {"embeddings": embedded[0][:, -1], **{str(hook): seen[hook][:, -1] for hook in added}}
-    return parts, seen[final][:, -1], logits[:, -1]
+@pytest.fixture(scope="module", params=["gemma3", "llava", "qwen2_vl"])
+def family(request: pytest.FixtureRequest, build_family: Callable[[str], LoadedModel]) -> LoadedModel:
+    return build_family(request.param)
 
 
-def test_the_parts_sum_to_the_models_logit_difference(loaded: LoadedModel, batches: list[ModelInputs]) -> None:
-    parts, final_ND, logits_NV = parts_of(loaded, batches[1])
-    check_parts(parts, final_ND)
-    found = attribute_logits(loaded.adapter, parts, [11], [12])
-    assert found.components[0] == "embeddings" and found.contribution_CN.shape == (1 + 2 * loaded.adapter.n_layers, 1)
-    np.testing.assert_allclose(found.contribution_CN.sum(0), (logits_NV[:, 11] - logits_NV[:, 12]).numpy(), atol=1e-3)
-    assert found.largest_error < 1e-3
+def decisions(loaded: LoadedModel) -> Decisions:
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(3)]
+    return decisions_of(loaded, pictures, ["{image}describe "] * 3, [["ab", "ad"], ["b"], ["b"]], [["ac"], ["c", "d"], ["c"]])
 
 
-def test_a_forgotten_component_is_noticed(loaded: LoadedModel, batches: list[ModelInputs]) -> None:
-    parts, final_ND, _ = parts_of(loaded, batches[1])
+def test_the_parts_sum_to_the_models_logit_difference_with_and_without_a_shared_picture(family: LoadedModel) -> None:
+    asked = decisions(family)
+    logits_NV = asked.at_column(forward(family, asked.inputs))
+    female, male = (likeliest_ids(logits_NV, ids) for ids in (asked.female_ids, asked.male_ids))
+    rows = range(3)
+    expected = logits_NV[rows, female] - logits_NV[rows, male]
+    shared = image_prefix(family, asked.inputs, hook_points=part_hooks(family.adapter))
+    for prefix in (None, shared):
+        parts, final_ND = record_parts(family, asked, prefix=prefix)
+        check_parts(parts, final_ND)
+        found = attribute_logits(family.adapter, parts, female, male, final_ND=final_ND)
+        assert found.components[0] == "embeddings" and found.contribution_CN.shape == (1 + 2 * family.adapter.n_layers, 3)
+        np.testing.assert_allclose(found.total_N, expected.numpy(), atol=1e-3)
+        np.testing.assert_allclose(found.contribution_CN.sum(0), expected.numpy(), atol=1e-3)
+        assert found.largest_error < 1e-3
+
+
+def test_a_forgotten_component_is_noticed(family: LoadedModel) -> None:
+    asked = decisions(family)
+    parts, final_ND = record_parts(family, asked)
     del parts["L00.mlp_out"]
     with pytest.raises(ModelError, match="parts miss the residual stream"):
         check_parts(parts, final_ND)
+    assert attribute_logits(family.adapter, parts, [11] * 3, [12] * 3, final_ND=final_ND).largest_error > 1e-3
+
+
+def test_rows_of_the_parts_sum_to_the_total_in_every_group_and_women_minus_men_is_their_difference() -> None:
+    rng = np.random.default_rng(3)
+    x_CN = rng.normal(size=(3, 30))
+    found = LogitAttribution(("embeddings", "L00.attn_out", "L00.mlp_out"), x_CN, x_CN.sum(0), 0.0)
+    gender = ["F", "M", "A"] * 10
+    rows = found.rows("en", gender, np.arange(30) // 2, seed=1, n_draws=200)
+    groups = {group: [row for row in rows if row.visual_gender == group] for group in ("F", "M", "A", "F-M")}
+    for of_group in groups.values():
+        assert sum(row.contribution for row in of_group) == pytest.approx(of_group[0].total)
+        assert [(row.layer, row.component) for row in of_group] == [(None, "embeddings"), (0, "attention"), (0, "mlp")]
+        assert all(row.low < row.contribution < row.high for row in of_group)
+    for woman, man, both in zip(groups["F"], groups["M"], groups["F-M"], strict=True):
+        assert both.contribution == pytest.approx(woman.contribution - man.contribution) and both.n_images == 20
+    assert {row.visual_gender for row in found.rows("en", ["A"] * 30, range(30), seed=1, n_draws=200)} == {"A"}
 
 
 def test_every_tool_can_be_had_from_the_package_by_its_name() -> None:

@@ -211,4 +211,37 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                 | {"balanced_accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "control_accuracy": 0.5, "selectivity": accuracy - 0.5}
                 | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
             )
-    return {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
+    inside = {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
+    return inside | {"logit_attribution": _attribution(), "patching": _patching()}
+
+
+def _attribution() -> list[dict[str, object]]:
+    """Contributions that sum: attention of layer 3 writes most of it."""
+    rows: list[dict[str, object]] = []
+    for language in LANGUAGES:
+        for shown, sign in (("F", 1.0), ("M", -1.0), ("A", -0.2), ("F-M", 2.0)):
+            parts = [(None, "embeddings", 0.1 * sign)]
+            parts += [(layer, c, sign * (3.0 if (layer, c) == (3, "attention") else 0.2)) for layer in range(LAYERS) for c in ("attention", "mlp")]
+            total = sum(value for _, _, value in parts)
+            rows += [
+                {"layer": layer, "component": component, "language": language, "visual_gender": shown, "contribution": value, "low": value - 0.1}
+                | {"high": value + 0.1, "total": total, "sum_error": 4e-6, "n_images": 32, "n_clusters": 20}
+                for layer, component, value in parts
+            ]
+    return rows
+
+
+def _patching() -> list[dict[str, object]]:
+    """Image tokens carry all of it up to layer 2, the deciding token from layer 4 on."""
+    places: list[tuple[str, int | None, str, str, float]] = [("projector", None, "output", "image", 10.0)]
+    places += [("vision tower", layer, site, "image", 2.0 + layer) for layer in range(3) for site in ("attention", "mlp")]
+    for layer in range(LAYERS):
+        carried = {"image": 10.0 * (layer < 3), "prompt": 0.0, "decision": 10.0 * (layer > 3)}
+        for site, share in (("resid_post", 1.0), ("attn_out", 0.3), ("mlp_out", 0.1)):
+            places += [("decoder", layer, site, kind, share * effect) for kind, effect in carried.items()]
+    return [
+        {"part": part, "layer": layer, "site": site, "token_kind": kind, "language": language, "effect": effect, "low": effect - 0.2, "high": effect + 0.2}
+        | {"total": 10.0, "n_images": 32, "n_clusters": 20}
+        for language in LANGUAGES
+        for part, layer, site, kind, effect in places
+    ]

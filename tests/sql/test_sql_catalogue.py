@@ -91,6 +91,7 @@ DAMAGE = {
     "extract_incomplete": "delete from extract_status where sample_id = 's0001' and language = 'ar'",
     "idle_intervention_differs": "update steering_effects set value = 0.5 where arm = 'A2' and metric = 'stereotype_spread'",
     "double_rows": "insert into behavior_metrics select * from behavior_metrics where metric = 'stereotype_spread'",
+    "attribution_does_not_sum": "delete from logit_attribution where component = 'embeddings'",
     "unknown_parents": "update runs set parents = ['lost-000000000000'] where stage = 'extract'",
 }
 

@@ -148,9 +148,7 @@ class _Runs:
         streams = [HookPoint(layer) for layer in range(loaded.adapter.n_layers)]
         donor = activations(loaded, pair.woman.inputs, sorted({*hooks, streams[-1]}))
         stream = activations(loaded, pair.man.inputs, streams)
-        gaps = [
-            gap_of(loaded, loaded.adapter.unembed(side.at_column(seen[streams[-1]])), side) for side, seen in ((pair.woman, donor), (pair.man, stream))
-        ]
+        gaps = [gap_of(loaded, loaded.adapter.unembed(side.at_column(seen[streams[-1]])), side) for side, seen in ((pair.woman, donor), (pair.man, stream))]
         return cls(loaded, pair, donor, stream, prefix_of(loaded, pair.man), gaps[0], gaps[1])
 
     def gap(self, hook: HookPoint, kind: str) -> Tensor:

@@ -30,6 +30,10 @@ COMPONENTS = ("residual stream", "attention", "mlp")
 CONTRAST = "woman minus man"
 
 
+def _name(component: str) -> str:
+    return "MLP" if component == "mlp" else component
+
+
 def contrast_rows(table: Table) -> list[Row]:
     """The rows that the figure of attributions draws: women's pictures minus men's."""
     return [row for row in rows_of(table, "logit_attribution", ATTRIBUTION) if row["image_shows"] == CONTRAST]
@@ -49,7 +53,7 @@ def draw_attribution(table: Table) -> Figure:
     for place, (axes, language) in enumerate(zip(panels, languages, strict=True)):
         _draw_waterfall(axes, [row for row in rows if row["language"] == language], language)
         axes.set_ylabel("logit(F) - logit(M), women minus men" if place == 0 else "")
-    note = "Bars: direct contribution at the deciding token, whiskers 95 % image-cluster intervals. Line: their running sum; it ends at the model's own difference."
+    note = "Bars: direct contribution at the deciding token, whiskers 95 % image-cluster intervals. Line: running sum, ends at the model's own difference."
     return finish(figure, sentences(note, count_note(rows)), named_artists(panels[:1]), columns=4)
 
 
@@ -61,7 +65,7 @@ def _draw_waterfall(axes: Axes, rows: list[Row], language: str) -> None:
     for row in ordered:
         layer = -1 if row["layer"] is None else row["layer"]
         place = layer + {"embeddings": 0.0, "attention": -0.2, "mlp": 0.2}[row["component"]]
-        axes.bar(place, gap(row, "contribution"), 0.38, color=COMPONENT_COLOURS[row["component"]], label=row["component"], gid=f"{language}/{layer}")
+        axes.bar(place, gap(row, "contribution"), 0.38, color=COMPONENT_COLOURS[row["component"]], label=_name(row["component"]), gid=f"{language}/{layer}")
         axes.plot([place, place], [gap(row, "low"), gap(row, "high")], color=INK, linewidth=1.0)
         total += gap(row, "contribution")
         places.append(place)
@@ -91,7 +95,7 @@ def draw_patching(table: Table) -> Figure:
         for place, language in enumerate(languages):
             chosen = [row for row in rows if row["language"] == language and row["part"] == part and component in ("", row["component"])]
             _draw_effects(grid[line][place], chosen, part)
-            title = f"Decoder, {component}" if part == "decoder" else "Vision tower"
+            title = f"Decoder, {_name(component)}" if part == "decoder" else "Vision tower"
             grid[line][place].set_title(f"{title}: {language_name(language)}")
             grid[line][place].set_ylabel("effect, nats" if place == 0 else "")
     note = (
@@ -114,7 +118,9 @@ def _draw_effects(axes: Axes, rows: list[Row], part: str) -> None:
         for component, marker in zip(distinct(rows, "component", COMPONENTS), "oD", strict=False):
             chosen = [row for row in rows if row["component"] == component]
             colour = COMPONENT_COLOURS.get(component, INK)
-            interval_line(axes, chosen, colour, ("layer", "effect", "low", "high"), marker=marker, linestyle=":", label=f"tower {component}", gid=component)
+            interval_line(
+                axes, chosen, colour, ("layer", "effect", "low", "high"), marker=marker, linestyle=":", label=f"tower {_name(component)}", gid=component
+            )
     axes.axhline(gap(rows[0], "total"), color=MUTED, linewidth=1.0, linestyle="--")
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=":")
     layer_axis(axes, sorted({int(row["layer"]) for row in rows}))

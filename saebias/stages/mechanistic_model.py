@@ -106,7 +106,7 @@ def run_patching(ctx: StageContext) -> None:
 
 def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
     """Rows of `patching`, from at most `mechanistic.images` pairs of pictures."""
-    from saebias.mechanistic.patching import GapsOfPatches, join_batches, patch_rows
+    from saebias.mechanistic.patching import join_batches, patch_rows
 
     cfg = ctx.cfg.mechanistic
     pairs = picture_pairs(ctx, cfg.images)

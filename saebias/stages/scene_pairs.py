@@ -45,7 +45,10 @@ def picture_pairs(ctx: StageContext, n: int) -> list[PicturePair]:
 
 
 def spread_evenly(rows: Sequence[dict[str, Any]], n: int, seed: int) -> list[dict[str, Any]]:
-    """At most `n` samples, evenly over (visual gender, context) and, within, over picture groups; every sample has its own random number, so order never matters."""
+    """At most `n` samples, evenly over (visual gender, context) and, within, over picture groups.
+
+    Every sample has its own random number, so order never matters.
+    """
     from saebias.corpus.grouping import draw
 
     ranked = sorted(rows, key=lambda row: draw(seed, "mechanistic", row["sample_id"]))

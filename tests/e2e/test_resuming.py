@@ -35,6 +35,8 @@ TABLES = {
     "lens": "layer, language, visual_gender, gap, kl_to_final",
     "probes": "layer, train_language, test_language, token_kind, balanced_accuracy, selectivity",
     "alignment": "layer, measure, value, floor",
+    "logit_attribution": "layer, component, language, visual_gender, contribution, total",
+    "patching": "part, layer, site, token_kind, language, effect, total",
 }
 
 

@@ -70,7 +70,9 @@ def test_everything_patched_is_the_womans_run_and_its_own_activations_change_not
         assert all(np.allclose(patched_N, gaps.man_N, atol=1e-4) for patched_N in gaps.patched.values())
 
 
-def test_sharing_the_picture_and_passing_over_lower_layers_changes_no_number(build_family: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharing_the_picture_and_passing_over_lower_layers_changes_no_number(
+    build_family: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = build_family("gemma3")
     pairs, hooks = scene_pairs(loaded), all_hooks(loaded)
     shared = patch_scenes(loaded, pairs, hooks)

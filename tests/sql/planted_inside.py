@@ -18,12 +18,12 @@ def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object
         saes.append(
             {"sae_id": key, "layer": layer, "site": "resid_post", "architecture": "topk", "d_model": 192, "n_latents": 768, "k": 32, "seed": 0, "steps": 300}
             | {"train_rows": 40000, "learning_rate": 0.003, "fvu": 0.05 + 0.02 * layer, "l0": 32.0, "dead_share": 0.01 * layer, "tokens_per_second": 9e4}
-            | {"seconds": 5.0, "frozen_decoder": False, "path": f"{key}.safetensors"}
+            | {"seconds": 5.0, "frozen_decoder": False, "path": f"{key}.safetensors", "role": "main", "kept_step": 300, "outlier_rows": 0}
         )
         for step in range(0, 301, 60):
             history.append(
                 {"sae_id": key, "step": step, "fvu": 0.05 + 0.02 * layer + math.exp(-step / 60), "l0": 32.0, "dead_share": 0.0, "learning_rate": 0.003}
-                | {"tokens_per_second": 9e4}
+                | {"tokens_per_second": 9e4, "loss": 0.1, "gradient_norm": 0.5}
             )
         for kind in ("image", "prompt", "caption"):
             for language in LANGUAGES:

@@ -16,6 +16,7 @@ from saebias.plots.frontier import draw_frontier
 from saebias.plots.latents import draw_feature_heatmap, heatmap_rows
 from saebias.plots.professions import draw_plant_recovery, draw_profession_skew
 from saebias.plots.random_sets import draw_matching_balance, draw_random_null, null_rows
+from saebias.plots.spectra import draw_spectra
 from saebias.plots.steering import draw_steering_curves, draw_steering_transfer
 from saebias.plots.steering_series import curve_rows, frontier_rows, transfer_rows
 from saebias.plots.tables import Row, Table, rows_of
@@ -114,6 +115,14 @@ GALLERY = (
         draw_patching,
         "where",
         "One component's activations of a woman's picture put into the run on a man's picture of the same scene: how far that alone moves the gap.",
+    ),
+    GalleryFigure(
+        "matrix_spectra",
+        "How many directions the model's matrices use",
+        "matrix_spectra",
+        draw_spectra,
+        "quality",
+        "Ranks of each dictionary through the unembedding, of each attention head, and of the activations; few directions mean few things can be said.",
     ),
     GalleryFigure(
         "gender_direction",

@@ -212,7 +212,26 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                 | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
             )
     inside = {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
-    return inside | {"logit_attribution": _attribution(), "patching": _patching()}
+    return inside | {"logit_attribution": _attribution(), "patching": _patching()} | _matrices()
+
+
+def _matrices() -> dict[str, list[dict[str, object]]]:
+    """Spectra whose ranks grow with the layer; one head has no spectrum."""
+    spectra, directions = [], []
+    places: list[tuple[str, int | None, str | None]] = [("dictionary to words", None, None), ("attention head", 0, None), ("attention head", 1, None)]
+    places += [("activations", None, language) for language in LANGUAGES]
+    for layer in range(LAYERS):
+        for matrix, head, language in places:
+            known = not (head == 1 and layer == 0)
+            numbers = {"rank": 48 if known else 0, "rank_90": 5 if known else None, "norm": 3.0 * known, "copying": 0.4 if known and head is not None else None}
+            numbers |= {
+                name: (10.0 + layer) * share if known else None for name, share in (("effective_rank", 3), ("participation_ratio", 1), ("stable_rank", 0.5))
+            }
+            where = {"matrix": matrix, "layer": layer, "head": head, "language": language}
+            spectra.append(where | numbers | {"n_rows": 192, "n_columns": 192, "n_inner": 48, "reason": None if known else "all values are 0: no spectrum"})
+            words = {"tokens_raised": "woman | طباخة", "tokens_lowered": "man | طباخ"}
+            directions += [where | words | {"direction": number, "singular_value": 9.0 / number, "energy_share": 0.5 / number} for number in (1, 2)]
+    return {"factored_matrices": spectra, "singular_directions": directions}
 
 
 def _attribution() -> list[dict[str, object]]:

@@ -20,6 +20,7 @@ from saebias.plots.spectra import draw_spectra
 from saebias.plots.steering import draw_steering_curves, draw_steering_transfer
 from saebias.plots.steering_series import curve_rows, frontier_rows, transfer_rows
 from saebias.plots.tables import Row, Table, rows_of
+from saebias.plots.words import draw_image_words, draw_lens_words, shown_image_rows, word_rows
 
 
 def _every_row(table: Table) -> list[Row]:
@@ -98,6 +99,24 @@ GALLERY = (
         draw_cross_lingual,
         "where",
         "Alignment of the two languages by layer, to be read between the floor (chance) and the ceiling (agreement within one language).",
+    ),
+    GalleryFigure(
+        "lens_words",
+        "What each layer would say",
+        "lens_words",
+        draw_lens_words,
+        "where",
+        "The likeliest next token of every layer at the position that decides the gender, by the logit lens.",
+        word_rows,
+    ),
+    GalleryFigure(
+        "image_words",
+        "What the picture's tokens stand near",
+        "image_words",
+        draw_image_words,
+        "where",
+        "Image tokens in words: the caption activations of other pictures that lie nearest to each, layer by layer.",
+        shown_image_rows,
     ),
     GalleryFigure(
         "logit_attribution",

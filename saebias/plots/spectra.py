@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saebias.plots.style import LANGUAGE_MARKERS, SERIES_COLOURS, Style, finish, language_colour, language_name, layer_axis, new_figure, styled
-from saebias.plots.tables import Row, Table, distinct, gap, missing_note, require_numbers, rows_of, sentences
+from saebias.plots.tables import Row, Table, distinct, gap, missing_note, number, require_numbers, rows_of, sentences
 
 SPECTRA = ("matrix", "layer", "head", "language", "rank", "stable_rank", "effective_rank", "participation_ratio", "note")
 MATRICES = ("dictionary to words", "attention head", "activations")
@@ -15,6 +15,7 @@ TITLES = {
     "attention head": "Attention heads (value to output)",
     "activations": "Activations at the deciding token",
 }
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 MEASURES = {
     "effective_rank": ("effective rank", SERIES_COLOURS[0], "o"),
     "participation_ratio": ("participation ratio", SERIES_COLOURS[1], "s"),
@@ -32,7 +33,7 @@ def draw_spectra(table: Table) -> Figure:
     require_numbers(rows, "effective_rank", "matrix_spectra")
     matrices = distinct(rows, "matrix", MATRICES)
     figure = new_figure(3.7 * len(matrices) + 0.3, 4.2, "How many directions the model's matrices use")
-    panels = list(figure.subplots(1, len(matrices), squeeze=False)[0])
+    panels = list(figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0])
     for axes, matrix in zip(panels, matrices, strict=True):
         chosen = [row for row in rows if row["matrix"] == matrix]
         if matrix == "activations":
@@ -40,9 +41,13 @@ def draw_spectra(table: Table) -> Figure:
         else:
             _draw_measures(axes, chosen)
         axes.set_yscale("log")
+        axes.set_yticks(TICKS, [str(tick) for tick in TICKS])
+        axes.minorticks_off()
         axes.set_title(TITLES.get(matrix, matrix))
         layer_axis(axes, sorted({int(row["layer"]) for row in rows}))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, handlelength=1.5, columnspacing=0.9)
+    known = [value for row in rows for column in MEASURES if (value := number(row, column)) is not None]
+    panels[0].set_ylim(min(known) * 0.85, max(known) * 1.2)
     panels[0].set_ylabel("directions (log scale)")
     full = ", ".join(f"{matrix} {max(row['rank'] or 0 for row in rows if row['matrix'] == matrix)}" for matrix in matrices)
     note = "Effective rank: exp of the entropy of the singular values' shares. Participation ratio and stable rank weigh by squares: the few strong ones."

@@ -161,8 +161,8 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
             for visual, sign in (("F", 1.0), ("M", -1.0), ("A", -0.15 if language == "en" else -0.4)):
                 gap = 6 * sign * grown**2
                 lens.append(
-                    {"layer": layer, "language": language, "visual_gender": visual, "gap": gap, "gap_low": gap - 0.3, "gap_high": gap + 0.3}
-                    | {"kl_to_final": 3 * (1 - grown), "entropy": 2.0, "n_images": 96, "n_clusters": 48}
+                    {"lens": "logit", "layer": layer, "language": language, "visual_gender": visual, "gap": gap, "gap_low": gap - 0.3, "gap_high": gap + 0.3}
+                    | {"kl_to_final": 3 * (1 - grown), "entropy": 2.0, "female_rank": 3.0, "male_rank": 1.0, "n_images": 96, "n_clusters": 48}
                 )
             for test in LANGUAGES:
                 for kind in ("image", "prompt", "caption", "decision"):
@@ -212,7 +212,7 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                 | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
             )
     inside = {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
-    return inside | {"logit_attribution": _attribution(), "patching": _patching()} | _matrices()
+    return inside | {"logit_attribution": _attribution(), "patching": _patching()} | _matrices() | _words(samples)
 
 
 def _matrices() -> dict[str, list[dict[str, object]]]:
@@ -232,6 +232,25 @@ def _matrices() -> dict[str, list[dict[str, object]]]:
             words = {"tokens_raised": "woman | طباخة", "tokens_lowered": "man | طباخ"}
             directions += [where | words | {"direction": number, "singular_value": 9.0 / number, "energy_share": 0.5 / number} for number in (1, 2)]
     return {"factored_matrices": spectra, "singular_directions": directions}
+
+
+def _words(samples: list[dict]) -> dict[str, list[dict[str, object]]]:
+    """Layers name the gendered word more and more; image tokens stand near it; the tuned lens halves the divergence."""
+    tokens, near, fits = [], [], []
+    for layer in range(LAYERS):
+        for language, words in (("en", ("woman", "man", "a")), ("ar", ("طباخة", "طباخ", "يقف"))):
+            for shown in ("F", "M", "A"):
+                tokens += [
+                    {"layer": layer, "language": language, "visual_gender": shown, "place": place, "token": token, "mean_probability": (layer + 1) / 16 / place}
+                    for place, token in enumerate(words, start=1)
+                ]
+        for sample in samples[:3]:
+            near += [
+                {"layer": layer, "sample_id": sample["sample_id"], "position": n, "token": "طباخة" if n % 3 else "woman", "share": 0.6, "cosine": 0.5}
+                for n in range(16)
+            ]
+        fits += [{"token_kind": kind, "layer": layer, "kl_before": 2.0, "kl_after": 1.0, "n_fitted": 900, "n_held_out": 300} for kind in ("image", "text")]
+    return {"lens_tokens": tokens, "image_neighbours": near, "lens_fits": fits}
 
 
 def _attribution() -> list[dict[str, object]]:

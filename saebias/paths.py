@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from saebias.errors import StoreError
@@ -25,3 +26,9 @@ def sql_folder() -> Path:
 def configs_folder() -> Path:
     """The folder with the configurations that come with the program."""
     return _shipped_folder("configs")
+
+
+def cache_folder() -> Path:
+    """Where things lie that can be made again at any time: `$SAEBIAS_CACHE`, or `saebias` in the user's cache folder."""
+    given = os.environ.get("SAEBIAS_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "saebias"

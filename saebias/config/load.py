@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from saebias.config.schema import Config
+from saebias.config.schema import RENAMED, Config
 from saebias.errors import ConfigError
 from saebias.paths import configs_folder
 
@@ -127,6 +127,8 @@ def _place(key: str, overrides: Sequence[str], origin: str) -> str:
 
 def _unknown_message(key: str, overrides: Sequence[str], origin: str) -> str:
     place = _place(key, overrides, origin)
+    if key in RENAMED:
+        return f"{place}: key {key} is now called {RENAMED[key]}; write that"
     keys = list(known_keys())
     folders = sorted({k.rpartition(".")[0] for k in keys if "." in k})
     near = difflib.get_close_matches(key, keys + folders, n=1, cutoff=0.6)

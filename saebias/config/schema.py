@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from saebias.config.extract_schema import ExtractConfig
 from saebias.config.slices import Slice
 from saebias.config.train_schema import TrainConfig
 
@@ -111,21 +112,6 @@ class ModelConfig(Slice):
     """Longest generated caption, tokens."""
 
 
-class ExtractConfig(Slice):
-    """Which activations are kept."""
-
-    layers: Literal["all"] | int | Annotated[list[int], Field(min_length=1)] = "all"
-    """`all`, n evenly spaced layers, or a list of layer numbers counted from 0."""
-    sites: list[Literal["resid_post", "attn_out", "mlp_out"]] = Field(["resid_post"], min_length=1)
-    """Where in the layer."""
-    image_tokens: Literal["all", "none"] = "all"
-    """Keep rows of image tokens."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format on disk."""
-    shard_rows: int = Field(16384, ge=256, multiple_of=256)
-    """Rows of one shard: the unit of resuming."""
-
-
 class AnalyzeConfig(Slice):
     """Behaviour and features."""
 
@@ -177,8 +163,6 @@ class MechanisticConfig(Slice):
     """Bootstrap draws over picture groups."""
     images: int = Field(32, ge=4)
     """Pictures of each visual gender for logit attribution, and scene pairs for patching: both run the model anew."""
-    tuned_lens: bool = False
-    """Also read through a tuned lens, trained on the sae and select splits (half a minute more)."""
     pairs: Path | None = None
     """CSV with columns woman, man (sample ids): pictures of one scene that differ in the person's gender alone. The demonstration composes its own."""
 
@@ -246,6 +230,12 @@ class RuntimeConfig(Slice):
     """Processes that share the units of a stage that can be shared (extract, train), each with a model of its own."""
     engine: Literal["local", "ray"] = "local"
     """Who starts the workers: this program on this machine, or Ray on the cluster that it reaches (extra `ray`)."""
+    token_budget: int | None = Field(None, ge=16)
+    """`extract`: tokens of one forward pass; without it chosen from the free memory. Halved by itself where memory runs out."""
+
+
+RENAMED = {"extract.image_tokens": "extract.tokens.image"}
+"""Keys that configurations of earlier versions may hold, and what they are called now."""
 
 
 class Config(Slice):

@@ -16,7 +16,7 @@ from saebias.errors import InputError
 from saebias.stats.checks import cluster_index, finite, same_rows
 from saebias.stats.probing import ProbeResult, probe, probe_transfer
 
-READS_CAPTION = "READS THE CAPTION: rows lie behind the decision position, where the caption's own gender word stands; no evidence about the picture"
+READS_CAPTION = "READS THE CAPTION: rows lie behind the caption's own gender word, or the prompt shows it; no evidence about the picture"
 OWN_MEAN = "each language centred on its own mean"
 
 
@@ -34,6 +34,8 @@ class ProbeRows:
     cluster_N: np.ndarray
     context_N: np.ndarray
     offset_N: np.ndarray | None = None
+    caption_in_prompt: bool = False
+    """Whether the prompt itself showed the caption before these rows; a probe then says so, whatever the offsets."""
 
     def __post_init__(self) -> None:
         finite(self.x_ND, "probe activations")
@@ -43,6 +45,11 @@ class ProbeRows:
 
     @property
     def reads_caption(self) -> bool:
+        """Whether a row may have seen the caption's gender word."""
+        return self.caption_in_prompt or self.lies_behind
+
+    @property
+    def lies_behind(self) -> bool:
         """Whether a row lies behind the decision position."""
         return self.offset_N is not None and bool((self.offset_N > 0).any())
 
@@ -140,7 +147,7 @@ class TransformerProbeAnalyzer:
 
 def check_place(place: ProbePlace, data: ProbeRows) -> None:
     """Raise InputError where rows said to stand before the caption, or at the decision, lie behind it."""
-    if place.token_kind in ("image", "prompt", "decision") and data.reads_caption:
+    if place.token_kind in ("image", "prompt", "decision") and data.lies_behind:
         assert data.offset_N is not None
         behind = int((data.offset_N > 0).sum())
         raise InputError(

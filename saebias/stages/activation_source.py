@@ -65,6 +65,17 @@ def open_source(ctx: StageContext) -> Source:
     return Source(array, token_index(ctx), {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}, hooks)
 
 
+def say_caption_is_read(ctx: StageContext, part: TokenIndex, what: str) -> bool:
+    """Whether rows have seen words of their own captions (the prompt shows them); if so the report says that `what` is no evidence about the picture."""
+    is_read = bool(part.reads_caption.any())
+    if is_read:
+        share = float(part.reads_caption.mean())
+        ctx.reporter.warn(
+            f"{what} READS THE CAPTION in {share:.0%} of its rows, because extract.caption_in_prompt=true: no evidence about the picture", alarm=True
+        )
+    return is_read
+
+
 def nan_to_null(row: dict[str, Any]) -> dict[str, Any]:
     """A row with NaN as null, and an empty note as null."""
     return {name: none_if_nan(value) if isinstance(value, float) else value or None if name == "note" else value for name, value in row.items()}

@@ -26,6 +26,7 @@ GATE_ROWS = 4096
 
 def run_features(ctx: StageContext) -> None:
     """Quality first (a gate), then visible gender per dictionary, then the stereotype per language, then the sets to steer."""
+    from saebias.stages.activation_source import say_caption_is_read
     from saebias.stages.dictionaries import main_dictionaries, refuse_bad_dictionaries
     from saebias.stages.stereotype_latents import stereotype_rows
     from saebias.stages.threads import use_threads
@@ -42,6 +43,7 @@ def run_features(ctx: StageContext) -> None:
         with ctx.unit(name) as out:
             out.rows("sae_quality", rows)
     samples = {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}
+    say_caption_is_read(ctx, index.where(index.decision), "visible gender in latents")
     visible = {f"visible-{dictionary.hook.name}": dictionary for dictionary in dictionaries}
     waiting = ctx.pending(list(visible))
     with ctx.reporter.task("testing latents", len(waiting), "dictionaries") as task:

@@ -2,166 +2,206 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from saebias.config.schema import Config
-from saebias.errors import InputError, ModelError
+from saebias.errors import InputError
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.report import Task
 from saebias.stages.model_access import model_files
+from saebias.stages.token_index import text_column
 
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
-    from saebias.vlm.loading import LoadedModel
-    from saebias.vlm.prompts import PromptTokens
+    from saebias.stages.extract_batch import Extractor
+    from saebias.stages.extract_plan import Item
+    from saebias.stages.extract_pooled import Pooled
+    from saebias.stages.extract_prompts import Wording
 
-LANGUAGES = ("en", "ar")
+TABLES = ("token_rows", "extract_status", "extract_prompts", "pooled_rows")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One caption of one sample: a row of the model's batch, with its place in the shard."""
+class Job:
+    """All that filling shards needs: the plan, the prompts and the model at work."""
 
-    sample: dict[str, Any]
-    language: str
-    caption: str
-    start: int
-    """First activation row within the shard."""
-    span: int
-    """Rows reserved: image, prompt and caption tokens, and one for a decision row of its own."""
+    shards: list[list[Item]]
+    hooks: list[HookPoint]
+    words: dict[str, Wording]
+    extractor: Extractor
+    n_samples: int
+    model: dict[str, str | None]
 
-
-def hook_points(cfg: Config, n_layers: int) -> list[HookPoint]:
-    """The hook points that the configuration asks for; raises InputError for a layer that does not exist, naming the range."""
-    from saebias.identifiers import HookPoint
-
-    wanted = cfg.extract.layers
-    if wanted == "all":
-        layers = list(range(n_layers))
-    elif isinstance(wanted, int):
-        if not 1 <= wanted <= n_layers:
-            raise InputError(f"extract.layers={wanted}: the model has {n_layers} layers; ask for 1 to {n_layers} evenly spaced ones, a list, or all")
-        layers = sorted({round(x) for x in np.linspace(0, n_layers - 1, wanted)}) if wanted > 1 else [n_layers - 1]
-    else:
-        layers = list(wanted)
-    for layer in layers:
-        if not 0 <= layer < n_layers:
-            raise InputError(f"extract.layers: layer {layer} does not exist; the model has layers 0 to {n_layers - 1}")
-    return [HookPoint(layer, site) for layer in layers for site in cfg.extract.sites]
+    @property
+    def units(self) -> dict[str, int]:
+        """Number of each unit's shard."""
+        return {f"shard-{number:05d}": number for number in range(len(self.shards))}
 
 
-def run_extract(ctx: StageContext) -> None:
-    """Plan the shards, then fill those that are not there yet."""
-    from saebias.stages.extract_batch import ShardWork, fill_shard
-    from saebias.stages.model_access import closed_sets, open_model, prompts, samples_of
-    from saebias.stages.train import ACTIVATIONS
-    from saebias.store.arrays import create_activations, write_shard
+@dataclass(frozen=True)
+class FilledShard:
+    """The shard's activations as they will lie on disk, the index of its rows, what became of each caption, and the means, where they are asked for."""
+
+    number: int
+    stored_NLD: np.ndarray
+    token_rows: pa.Table
+    status: list[dict[str, Any]]
+    pooled: Pooled | None
+
+
+def open_job(ctx: StageContext) -> Job:
+    """Open the model and plan the shards; the plan is a function of configuration, corpus and model alone."""
+    from saebias.stages.extract_batch import Extractor
+    from saebias.stages.extract_plan import hook_points, plan_shards, read_samples
+    from saebias.stages.extract_prompts import wordings
+    from saebias.stages.model_access import closed_sets, open_model
+    from saebias.stages.token_budget import TokenBudget
 
     loaded = open_model(ctx.cfg)
     hooks = hook_points(ctx.cfg, loaded.adapter.n_layers)
-    samples = samples_of(ctx)
-    shards = plan_shards(ctx.cfg, loaded, samples, prompts(ctx.cfg))
+    words = wordings(ctx.cfg, loaded)
+    samples = read_samples(ctx)
+    shards = plan_shards(ctx.cfg, loaded, samples, words)
+    budget = TokenBudget(ctx.cfg, loaded, len(hooks), ctx.reporter)
+    extractor = Extractor(ctx.cfg, loaded, hooks, words, closed_sets(ctx), budget, ctx.seed("image tokens"))
+    return Job(shards, hooks, words, extractor, len(samples), {"name": ctx.cfg.model.name, "revision": loaded.revision, "digest": loaded.digest})
+
+
+def run_extract(ctx: StageContext) -> None:
+    """Plan the shards, then fill those that are not there yet; the last one is written while the next is filled."""
+    from saebias.stages.train import ACTIVATIONS
+    from saebias.store.arrays import create_activations
+
+    job = open_job(ctx)
+    cfg = ctx.cfg.extract
     path = ctx.folder / "files" / ACTIVATIONS
-    rows = len(shards) * ctx.cfg.extract.shard_rows
+    n_rows = len(job.shards) * cfg.shard_rows
     with ctx.alone():
-        create_activations(path, hooks, rows, loaded.adapter.d_model, dtype=ctx.cfg.extract.dtype, shard_rows=ctx.cfg.extract.shard_rows)
-    units = {f"shard-{number:05d}": number for number in range(len(shards))}
-    waiting = ctx.pending(list(units))
-    sets = closed_sets(ctx)
-    with ctx.reporter.task("extracting", sum(len(shards[units[name]]) for name in waiting), "captions") as task:
+        create_activations(path, job.hooks, n_rows, job.extractor.loaded.adapter.d_model, dtype=cfg.dtype, shard_rows=cfg.shard_rows, model=job.model)
+    waiting = ctx.pending(list(job.units))
+    n_captions = sum(len(job.shards[job.units[name]]) for name in waiting)
+    with ctx.reporter.task("extracting", n_captions, "captions") as task, WriterThread() as writer:
         for name in ctx.claimed(waiting):
-            work = ShardWork(units[name], shards[units[name]], hooks, ctx.cfg, prompts(ctx.cfg), sets)
-            filled = fill_shard(loaded, work, task)
-            with ctx.unit(name) as out:
-                out.keep([write_shard(path, units[name], filled.values_NLD)], hashed=False)
-                out.keep([path / "zarr.json"])
-                out.rows("token_rows", filled.token_rows)
-                out.rows("extract_status", filled.status)
-                out.count("activations", filled.token_rows.num_rows)
-    _tell(ctx, len(samples))
+            filled = fill_shard(job, job.units[name], task)
+            writer.put(lambda name=name, filled=filled: _write(ctx, job, name, filled, path))
+    _tell(ctx, job.n_samples)
+
+
+def fill_shard(job: Job, number: int, task: Task) -> FilledShard:
+    """Run a shard's captions; raises InputError naming sample, layer and number format for a value that is not finite."""
+    import torch
+
+    from saebias.stages.extract_batch import Done, Target
+    from saebias.stages.extract_pictures import Maker, picture_batches
+    from saebias.stages.extract_pooled import Pooled
+    from saebias.stages.extract_rows import index_table, kept_ids
+    from saebias.store.arrays import as_stored
+
+    extractor, cfg = job.extractor, job.extractor.cfg
+    loaded = extractor.loaded
+    shape = (cfg.extract.shard_rows, len(job.hooks), loaded.adapter.d_model)
+    target = Target(as_stored(cfg.extract.dtype, shape), Pooled() if cfg.extract.pooled else None)
+    by_picture = loaded.processor is not None
+    batches = picture_batches(job.shards[number], budget=extractor.budget.tokens, batch_size=cfg.runtime.batch_size, by_picture=by_picture)
+    done = Done()
+    with torch.inference_mode():
+        for ready in Maker(loaded).batches(batches):
+            part = extractor.run(ready, target)
+            task.advance(len(part.status))
+            done += part
+    texts = token_texts(loaded.tokenizer, kept_ids(done.rows))
+    index = index_table(done.rows, number, cfg.extract.shard_rows, {language: word.prompt_id for language, word in job.words.items()}, texts)
+    return FilledShard(number, target.stored_NLD, index, sorted(done.status, key=lambda row: (row["sample_id"], row["language"])), target.pooled)
+
+
+def token_texts(tokenizer: Any, ids: set[int]) -> dict[int, str]:
+    """The text of each token; a token that is a part of a letter keeps the tokenizer's own notation."""
+    ordered = sorted(ids)
+    texts = tokenizer.batch_decode([[token] for token in ordered], clean_up_tokenization_spaces=False)
+    raw = tokenizer.convert_ids_to_tokens(ordered)
+    return {token: own if "\ufffd" in text or not text else text for token, text, own in zip(ordered, texts, raw, strict=True)}
+
+
+class WriterThread:
+    """Writes one thing at a time behind the work that makes the next; what is handed over is written even when that work fails."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="saebias-writer")
+        self._last: Future[None] | None = None
+
+    def put(self, write: Callable[[], None]) -> None:
+        """Hand over; waits until the one before is written, and raises what it raised."""
+        self.wait()
+        self._last = self._thread.submit(write)
+
+    def wait(self) -> None:
+        """Until what was handed over is written; raises what that raised."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> WriterThread:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown(wait=True)
+        if error is None:
+            self.wait()
+
+
+def _write(ctx: StageContext, job: Job, name: str, filled: FilledShard, path: Path) -> None:
+    from saebias.stages.extract_pooled import pooled_path
+    from saebias.stages.extract_prompts import prompt_rows
+    from saebias.store.arrays import write_shard
+
+    with ctx.unit(name) as out:
+        out.keep([write_shard(path, filled.number, filled.stored_NLD)], hashed=False)
+        out.keep([path / "zarr.json"])
+        out.rows("token_rows", filled.token_rows)
+        out.rows("extract_status", filled.status)
+        # The prompts are the same for all shards: the first one keeps them.
+        out.rows("extract_prompts", prompt_rows(ctx.cfg, job.words) if filled.number == 0 else [])
+        if filled.pooled is not None:
+            file = pooled_path(ctx.folder, filled.number)
+            out.rows("pooled_rows", filled.pooled.write(file, filled.number))
+            out.keep([file])
+        out.count("activations", filled.token_rows.num_rows)
 
 
 def _tell(ctx: StageContext, n_samples: int) -> None:
-    status = ctx.table("extract_status").to_pylist()
-    failed = [row for row in status if row["status"] == "failed"]
+    status = ctx.table("extract_status")
+    failed = status.filter(pa.array(text_column(status, "status") == "failed"))
     ctx.reporter.info(f"extract: {len(status) - len(failed):,} captions of {n_samples:,} samples")
-    if failed:
-        ctx.reporter.warn(
-            f"extract: {len(failed):,} captions were left out; the first: {failed[0]['sample_id']} ({failed[0]['language']}): {failed[0]['reason']}"
-        )
+    if not len(failed):
+        return
+    first = failed.slice(0, 1).to_pylist()[0]
+    ctx.reporter.warn(f"extract: {len(failed):,} captions were left out; the first: {first['sample_id']} ({first['language']}): {first['reason']}")
     if len(failed) == len(status):
-        raise InputError(f"extract: none of the {len(status)} captions could be used; the first: {failed[0]['reason']}")
-
-
-def plan_shards(cfg: Config, loaded: LoadedModel, samples: Sequence[dict[str, Any]], prompt_of: dict[str, str]) -> list[list[Item]]:
-    """Which caption's rows lie where: whole captions to a shard, in order of sample, so that a failed one never moves another.
-
-    Raises InputError when one caption alone is longer than a shard.
-    """
-    from saebias.vlm.prompts import caption_tokens
-
-    probe = _probe(loaded, samples, prompt_of, template=cfg.model.chat_template)
-    lengths: dict[tuple[str, str], int] = {}
-    for language in LANGUAGES:
-        texts = [sample[f"caption_{language}"] for sample in samples if sample[f"caption_{language}"] is not None]
-        lengths |= {(language, text): len(ids) for text, ids in zip(texts, caption_tokens(loaded, probe[language], texts), strict=True)}
-    shards: list[list[Item]] = [[]]
-    used = 0
-    for sample in samples:
-        for language in LANGUAGES:
-            caption = sample[f"caption_{language}"]
-            if caption is None:
-                continue
-            span = len(probe[language].ids) + lengths[language, caption] + 1
-            if span > cfg.extract.shard_rows:
-                raise InputError(
-                    f"sample {sample['sample_id']}: its {language} caption takes {span} rows, more than extract.shard_rows={cfg.extract.shard_rows}; raise that"
-                )
-            if used + span > cfg.extract.shard_rows:
-                shards.append([])
-                used = 0
-            shards[-1].append(Item(sample, language, caption, used, span))
-            used += span
-    if not shards[0]:
-        raise InputError("extract: no sample has a caption; name caption columns in data.columns")
-    return shards
-
-
-def _probe(loaded: LoadedModel, samples: Sequence[dict[str, Any]], prompt_of: dict[str, str], *, template: bool) -> dict[str, PromptTokens]:
-    """The tokens of each prompt with the picture that takes most tokens: the largest, where the number depends on the size."""
-    from PIL import Image
-
-    from saebias.stages.model_access import features_of
-    from saebias.vlm.inputs import build_inputs
-
-    def area(sample: dict[str, Any]) -> int:
-        try:
-            with Image.open(sample["image_path"]) as image:
-                return image.width * image.height
-        except OSError:
-            return 0
-
-    largest = max(samples[:256], key=area)
-    if area(largest) == 0:
-        raise ModelError(f"picture {largest['image_path']} cannot be opened; put it back, or run `saebias prepare --force`")
-    features = features_of(loaded, [largest])
-    return {language: build_inputs(loaded, features, [prompt_of[language]], use_chat_template=template).prompts[0] for language in LANGUAGES}
+        raise InputError(f"extract: none of the {len(status)} captions could be used; the first: {first['reason']}")
 
 
 def _inputs(cfg: Config) -> list[Path]:
     return model_files(cfg)
 
 
+def n_layers_of(wanted: str | int | Sequence[int]) -> int:
+    """How many layers the configuration asks for, as far as that can be said without the model (`all` counts as 8)."""
+    return 8 if isinstance(wanted, str) else wanted if isinstance(wanted, int) else len(wanted)
+
+
 def _estimate(cfg: Config) -> Estimate:
-    # On the demonstration a caption keeps about 33 rows; measured, a sample of both languages takes 8 ms on two cores.
-    layers = 8 if cfg.extract.layers == "all" else cfg.extract.layers if isinstance(cfg.extract.layers, int) else len(cfg.extract.layers)
-    rows = cfg.data.n * 2 * 33
-    size = rows * layers * len(cfg.extract.sites) * 192 * (2 if cfg.extract.dtype == "bfloat16" else 4) * 0.85
-    return Estimate(size, 700 * 2**20 + cfg.extract.shard_rows * layers * 192 * 8, 5 + cfg.data.n * 0.008)
+    # On the demonstration a caption keeps about 30 rows; measured, a sample of both languages takes 6 ms of two cores.
+    hooks = n_layers_of(cfg.extract.layers) * len(cfg.extract.sites)
+    size = cfg.data.n * 2 * 30 * hooks * 192 * (2 if cfg.extract.dtype == "bfloat16" else 4) * 0.7
+    return Estimate(size, 700 * 2**20 + cfg.extract.shard_rows * hooks * 192 * 8, 5 + cfg.data.n * 0.006)
 
 
 EXTRACT = Stage(
@@ -170,8 +210,9 @@ EXTRACT = Stage(
     help="activations of the decoder's layers, token by token",
     needs=("prepare",),
     reads=("model", "extract"),
-    tables=("token_rows", "extract_status"),
+    tables=TABLES,
     inputs=_inputs,
     estimate=_estimate,
+    version=2,
     parallel=True,
 )

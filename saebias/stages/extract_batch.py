@@ -1,248 +1,290 @@
-"""One shard of activations: batches of pictures through the model, each token's row put where the plan says."""
+"""Captions through the model: each picture once, what captions share once, and every kept token's activations at the place that the plan gave it.
+
+Legend: N kept rows, L hook points, D model dimension, B rows of a pass, T columns, G rows of a prefix state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
-from saebias.report import Task
-from saebias.stages.extract import LANGUAGES, Item
-from saebias.stages.model_access import ClosedSet, closed_set_of, open_pictures, shared_prefix
+from saebias.errors import InputError, ModelError
+from saebias.stages.extract_passes import Places, chunks
+from saebias.stages.extract_plan import Item
+from saebias.stages.extract_pooled import Pooled, pooled_sums
+from saebias.stages.extract_prompts import Wording
+from saebias.stages.extract_rows import Policy, Row, Spoken, rows_of, status_row
+from saebias.stages.model_access import ClosedSet, closed_set_of
+from saebias.stages.token_budget import TokenBudget
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from torch import Tensor
+
     from saebias.identifiers import HookPoint
+    from saebias.stages.extract_pictures import Ready
     from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
-    from saebias.vlm.inputs import ModelInputs
     from saebias.vlm.loading import LoadedModel
-
-# Legend: N rows of the shard, L hook points, D model dimension, B batch rows, T token columns.
-
-
-@dataclass(frozen=True)
-class ShardWork:
-    """What one shard needs to know."""
-
-    number: int
-    items: Sequence[Item]
-    hooks: Sequence[HookPoint]
-    cfg: Config
-    prompts: dict[str, str]
-    closed_sets: dict[tuple[str, str], ClosedSet]
+    from saebias.vlm.prompts import PromptTokens
 
 
 @dataclass(frozen=True)
-class FilledShard:
-    """The shard's activations, the index of its rows, and what became of each caption."""
+class Target:
+    """Where a shard's activations go: the shard's rows as they will lie on disk, and the means, where they are asked for."""
 
-    values_NLD: np.ndarray
-    token_rows: pa.Table
-    status: list[dict[str, Any]]
+    stored_NLD: np.ndarray
+    pooled: Pooled | None
 
 
 @dataclass
-class _Rows:
-    """The row index while it grows, column by column."""
+class Done:
+    """What became of a batch: the rows that were kept, and a status per item."""
 
-    columns: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    status: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, **columns: np.ndarray) -> None:
-        for name, values in columns.items():
-            self.columns.setdefault(name, []).append(values)
-
-    def column(self, name: str) -> np.ndarray:
-        return np.concatenate(self.columns[name])
-
-
-def fill_shard(loaded: LoadedModel, work: ShardWork, task: Task) -> FilledShard:
-    """Run the shard's captions; raises InputError naming sample, layer and number format for a value that is not finite."""
-    values_NLD = np.zeros((work.cfg.extract.shard_rows, len(work.hooks), loaded.adapter.d_model), dtype=np.float32)
-    rows, status = _Rows(), []
-    by_sample: dict[str, list[Item]] = {}
-    for item in work.items:
-        by_sample.setdefault(item.sample["sample_id"], []).append(item)
-    groups = list(by_sample.values())
-    for start in range(0, len(groups), work.cfg.runtime.batch_size):
-        group = groups[start : start + work.cfg.runtime.batch_size]
-        status += _run_group(loaded, work, group, values_NLD, rows)
-        task.advance(sum(len(items) for items in group))
-    return FilledShard(values_NLD, _table(loaded, work, rows), status)
+    def __iadd__(self, other: Done) -> Done:
+        self.rows += other.rows
+        self.status += other.status
+        return self
 
 
-def _run_group(loaded: LoadedModel, work: ShardWork, group: Sequence[Sequence[Item]], values_NLD: np.ndarray, rows: _Rows) -> list[dict[str, Any]]:
-    from saebias.vlm.images import encode_images
-    from saebias.vlm.inputs import build_inputs
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A prefix state and, per picture of the batch, its row in it."""
 
-    pictures = open_pictures([items[0].sample for items in group])
-    status = [_status(item, picture) for items, picture in zip(group, pictures, strict=True) if isinstance(picture, str) for item in items]
-    usable = [(items, picture) for items, picture in zip(group, pictures, strict=True) if not isinstance(picture, str)]
-    if not usable:
-        return status
-    # The vision tower sees each picture once, for both languages.
-    features = encode_images(loaded, [picture for _, picture in usable])
-    prefix: PrefixState | None = None
-    run: list[int] = []
-    for language in LANGUAGES:
-        batch = [(number, item) for number, (items, _) in enumerate(usable) for item in items if item.language == language]
-        if batch:
-            numbers, items = [number for number, _ in batch], [item for _, item in batch]
-            taken = features.take(numbers)
-            prompts = [work.prompts[language]] * len(items)
-            inputs = build_inputs(loaded, taken, prompts, [item.caption for item in items], use_chat_template=work.cfg.model.chat_template)
-            # So does the decoder: what stands behind the picture is all that differs between languages and captions.
-            if prefix is None or run != numbers:
-                prefix, run = shared_prefix(loaded, inputs, work.hooks), numbers
-            else:
-                prefix = prefix.take(range(len(items)), inputs)
-            counts = _run_batch(loaded, work, Batch(taken, inputs, prefix), items, values_NLD, rows)
-            status += [
-                {"sample_id": item.sample["sample_id"], "language": language, "status": "done", "reason": None, "n_rows": n}
-                for item, n in zip(items, counts, strict=True)
-            ]
-    return status
+    state: PrefixState
+    row_of: Mapping[int, int]
 
 
-def _status(item: Item, reason: str) -> dict[str, Any]:
-    return {"sample_id": item.sample["sample_id"], "language": item.language, "status": "failed", "reason": reason, "n_rows": 0}
+class Extractor:
+    """A model at work; it remembers tokens of prompts and states behind them from batch to batch."""
 
+    def __init__(
+        self,
+        cfg: Config,
+        loaded: LoadedModel,
+        hooks: Sequence[HookPoint],
+        words: Mapping[str, Wording],
+        closed_sets: Mapping[tuple[str, str], ClosedSet],
+        budget: TokenBudget,
+        seed: int,
+    ) -> None:
+        self.cfg, self.loaded, self.hooks, self.words, self.budget = cfg, loaded, list(hooks), words, budget
+        image_token = loaded.adapter.image_token_id if loaded.adapter.has_image_tokens and loaded.processor is not None else None
+        self.policy = Policy(cfg.extract.tokens, image_token, loaded.adapter.is_prefix_lm, seed)
+        self._closed_sets = closed_sets
+        self._prompts: dict[tuple[str, bytes], PromptTokens] = {}
+        self._commons: dict[tuple[ClosedSet, str], tuple[int, ...]] = {}
+        self._text_states: dict[tuple[int, ...], PrefixState] = {}
+        self._trying = (0, 0)
 
-@dataclass(frozen=True)
-class Batch:
-    """Captions of one language with the features of their pictures and the state behind them."""
+    def run(self, ready: Ready, target: Target) -> Done:
+        """Run a batch; where memory runs out, its halves. Raises InputError for activations that are not finite, and OutOfMemory when one row is too much."""
+        from saebias.vlm.loading import OutOfMemory
 
-    features: ImageFeatures
-    inputs: ModelInputs
-    prefix: PrefixState | None
+        done = Done(status=[status_row(item, 0, reason) for items, reason in ready.failed for item in items])
+        if not ready.groups:
+            return done
+        try:
+            return self._run_once(ready, target, done)
+        except OutOfMemory as error:
+            reason = str(error)
+        # Outside the handler: the traceback holds on to the tensors of the pass that did not fit.
+        return self._run_halves(ready, target, reason)
 
+    def _run_halves(self, ready: Ready, target: Target, reason: str) -> Done:
+        import gc
 
-def _run_batch(loaded: LoadedModel, work: ShardWork, batch: Batch, items: Sequence[Item], values_NLD: np.ndarray, rows: _Rows) -> np.ndarray:
-    from saebias.vlm.inputs import build_inputs
-    from saebias.vlm.positions import IMAGE, PAD
+        import torch
 
-    inputs = batch.inputs
-    commons = _shared_beginnings(loaded, work, inputs, items)
-    kind_BT = inputs.token_kind_BT.cpu().numpy()
-    keep_BT = kind_BT != PAD
-    if work.cfg.extract.image_tokens == "none":
-        keep_BT &= kind_BT != IMAGE
-    decision_BT = np.zeros_like(keep_BT)
-    for row, common in enumerate(commons):
-        if common is not None and inputs.captions[row][: len(common)] == common:
-            decision_BT[row, inputs.column(row, int(inputs.prompt_length_B[row]) - 1 + len(common))] = True
-    counts = _keep_rows(loaded, work, batch, items, keep_BT, decision_BT, np.zeros(len(items), dtype=np.int64), values_NLD, rows)
-    # Where the reference caption begins otherwise, the decision is read behind the beginning that F and M share.
-    apart = [(row, common) for row, common in enumerate(commons) if common is not None and not decision_BT[row].any()]
-    if apart:
-        numbers = [row for row, _ in apart]
-        prompts = [work.prompts[items[0].language]] * len(apart)
-        taken = batch.features.take(numbers)
-        again = build_inputs(loaded, taken, prompts, use_chat_template=work.cfg.model.chat_template)
-        again = again.with_captions([common for _, common in apart], padding="right")
-        prefix = None if batch.prefix is None else batch.prefix.take(numbers, again)
-        last = np.zeros(tuple(again.input_ids_BT.shape), dtype=bool)
-        for row, (_, common) in enumerate(apart):
-            last[row, again.column(row, int(again.prompt_length_B[row]) + len(common) - 1)] = True
-        counts[numbers] += _keep_rows(loaded, work, Batch(taken, again, prefix), [items[row] for row in numbers], last, last, counts[numbers], values_NLD, rows)
-    return counts
+        from saebias.vlm.loading import OutOfMemory
 
-
-def _shared_beginnings(loaded: LoadedModel, work: ShardWork, inputs: ModelInputs, items: Sequence[Item]) -> list[tuple[int, ...] | None]:
-    """Per item the tokens that its F and M continuations share, or None where it has no closed set."""
-    from saebias.vlm.prompts import caption_tokens, common_prefix
-
-    known: dict[ClosedSet, tuple[int, ...]] = {}
-    found: list[tuple[int, ...] | None] = []
-    for item in items:
-        chosen = closed_set_of(work.closed_sets, item.sample["context"], item.language)
-        if chosen is not None and chosen not in known:
-            # The boundary depends on the prompt's last character alone, which is the same for all rows of a language.
-            tokens = caption_tokens(loaded, inputs.prompts[0], [*chosen.female, *chosen.male])
-            known[chosen] = tokens[0][: common_prefix(tokens)]
-        found.append(None if chosen is None else known[chosen])
-    return found
-
-
-def _keep_rows(
-    loaded: LoadedModel,
-    work: ShardWork,
-    batch: Batch,
-    items: Sequence[Item],
-    keep_BT: np.ndarray,
-    decision_BT: np.ndarray,
-    offset_B: np.ndarray,
-    values_NLD: np.ndarray,
-    rows: _Rows,
-) -> np.ndarray:
-    """Run the batch and put each kept token's activations at its item's place; returns the number of rows per item."""
-    from saebias.vlm.forward import activations
-
-    inputs = batch.inputs
-    found = activations(loaded, inputs, list(work.hooks), prefix=batch.prefix)
-    counts = keep_BT.sum(1)
-    for item, count, offset in zip(items, counts, offset_B, strict=True):
-        if count + offset > item.span:
-            raise InputError(
-                f"sample {item.sample['sample_id']} ({item.language}) has {count + offset} tokens where {item.span} were planned: "
-                "its picture changed since prepare; run `saebias prepare --force`"
+        gc.collect()
+        if self.loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        n_rows, n_tokens = self._trying
+        if n_rows == 1 and len(ready.groups) == 1:
+            sample = ready.groups[0][0].sample.sample_id
+            raise OutOfMemory(
+                f"sample {sample}: a single row of {n_tokens} tokens does not fit ({reason}); free memory, use model.dtype=bfloat16, or fewer layers"
             )
-    batch_rows = np.repeat(np.arange(len(items)), counts)
-    place = np.concatenate([item.start + offset + np.arange(count) for item, count, offset in zip(items, counts, offset_B, strict=True)])
-    for position, hook in enumerate(work.hooks):
-        values_ND = found[hook].float().cpu().numpy()[keep_BT]
-        _refuse_not_finite(values_ND, batch_rows, items, hook, work.cfg.model.dtype)
-        values_NLD[place, position] = values_ND
-    rows.add(
-        place=place,
-        sample=np.array([item.sample["sample_id"] for item in items], dtype=object)[batch_rows],
-        language=np.array([item.language for item in items], dtype=object)[batch_rows],
-        split=np.array([item.sample["split"] for item in items], dtype=object)[batch_rows],
-        position=inputs.position_BT.cpu().numpy()[keep_BT],
-        token_id=inputs.input_ids_BT.cpu().numpy()[keep_BT],
-        kind=inputs.token_kind_BT.cpu().numpy()[keep_BT],
-        decision=decision_BT[keep_BT],
-    )
-    return counts
+        # One row that failed beside the states of many pictures may fit alone: the budget never falls below a row.
+        self.budget.halve(max(n_tokens, 2 * (n_tokens // n_rows)))
+        done = Done()
+        for part in ready.halves():
+            done += self.run(part, target)
+        return done
 
+    def _run_once(self, ready: Ready, target: Target, done: Done) -> Done:
+        import torch
 
-def _refuse_not_finite(values_ND: np.ndarray, batch_rows: np.ndarray, items: Sequence[Item], hook: HookPoint, dtype: str) -> None:
-    finite_N = np.isfinite(values_ND).all(1)
-    if not finite_N.all():
-        item = items[int(batch_rows[np.flatnonzero(~finite_N)[0]])]
-        raise InputError(
-            f"sample {item.sample['sample_id']} ({item.language}): activations at {hook} are not finite in {dtype}; set model.dtype=float32 or bfloat16"
+        from saebias.vlm.images import encode_pixels
+
+        self._trying = len(ready.groups), sum(max(item.n_tokens for item in items) for items in ready.groups)
+        try:
+            # The vision tower sees each picture once, for both languages and all captions.
+            features = None if ready.pixels is None else encode_pixels(self.loaded, ready.pixels)
+            rows = self._rows(ready, features, done)
+            for begun, part in self._begun(rows, features):
+                for chunk in chunks(part, self.budget.tokens):
+                    self._trying = len(chunk), sum(row.length for row in chunk)
+                    self._run_pass(chunk, begun, features, ready.pictures, target)
+        except torch.AcceleratorError as error:
+            samples = sorted({item.sample.sample_id for items in ready.groups for item in items})
+            raise ModelError(
+                f"the GPU failed while running samples {samples[0]} to {samples[-1]} ({' '.join(str(error).split())[:200]}); "
+                "their shard is not done: run the same command again, with runtime.batch_size=1 to see which sample it is"
+            ) from error
+        done.rows += rows
+        return done
+
+    def _rows(self, ready: Ready, features: ImageFeatures | None, done: Done) -> list[Row]:
+        """The rows of all items that fit their place; the others fail, each alone."""
+        rows: list[Row] = []
+        for picture, items in enumerate(ready.groups):
+            layout = b"" if features is None else features.layouts[picture]
+            example = ready.pictures[picture] if features is None and ready.pictures else None if features is None else features.examples[layout]
+            for item, spoken in zip(items, self._spoken(items, layout, example), strict=True):
+                own = rows_of(item, picture, spoken, self.policy)
+                count = sum(len(row.position_N) for row in own)
+                if count > item.span or max(row.length for row in own) > self.loaded.adapter.max_positions:
+                    reason = f"it takes {count} rows where {item.span} were planned: its picture changed since prepare; run `saebias prepare --force`"
+                    done.status.append(status_row(item, 0, reason))
+                    continue
+                rows += own
+                done.status.append(status_row(item, count))
+        return rows
+
+    def _spoken(self, items: Sequence[Item], layout: bytes, example: Picture | None) -> list[Spoken]:
+        """The tokens of each item: its prompt, its caption where it is shown, and the words that F and M captions share."""
+        from saebias.vlm.prompts import caption_tokens, prompt_tokens, prompt_with_caption
+
+        found: list[Spoken] = []
+        is_behind = self.cfg.extract.tokens.caption and not self.cfg.extract.caption_in_prompt
+        for item in items:
+            rendered = self.words[item.language].rendered
+            inside = None
+            if self.cfg.extract.caption_in_prompt:
+                prompt, inside = prompt_with_caption(self.loaded, rendered, str(item.caption), example)
+            else:
+                key = (item.language, layout)
+                if key not in self._prompts:
+                    self._prompts[key] = prompt_tokens(self.loaded, rendered, example)
+                prompt = self._prompts[key]
+            behind = caption_tokens(self.loaded, prompt, [str(item.caption)])[0] if is_behind else ()
+            found.append(Spoken(prompt, behind, inside, self._common(item, prompt)))
+        return found
+
+    def _common(self, item: Item, prompt: PromptTokens) -> tuple[int, ...] | None:
+        from saebias.vlm.prompts import caption_tokens, common_prefix
+
+        chosen = closed_set_of(self._closed_sets, item.sample.context, item.language)
+        if chosen is None:
+            return None
+        # The boundary between prompt and caption depends on the prompt's last character alone.
+        key = (chosen, prompt.tail)
+        if key not in self._commons:
+            tokens = caption_tokens(self.loaded, prompt, [*chosen.female, *chosen.male])
+            self._commons[key] = tokens[0][: common_prefix(tokens)]
+        return self._commons[key]
+
+    def _begun(self, rows: Sequence[Row], features: ImageFeatures | None) -> Iterator[tuple[_Begun | None, list[Row]]]:
+        """The rows by what they begin with, each with the state behind that, where there is one to share."""
+        groups: dict[tuple[int, ...], list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.prompt.ids[: self._shared_columns(row)], []).append(row)
+        alone: list[Row] = []
+        for beginning, part in groups.items():
+            pictures = list(dict.fromkeys(row.picture for row in part))
+            if beginning and len(part) > (len(pictures) if self.policy.image_token_id is not None else 1):
+                yield self._state(beginning, part, pictures, features), part
+            else:
+                alone += part
+        if alone:
+            yield None, alone
+
+    def _shared_columns(self, row: Row) -> int:
+        """How many of a row's first tokens are computed alike for all rows that begin with them and show the same picture."""
+        image_token = self.policy.image_token_id
+        if image_token is None:
+            # Without a picture the prompt is shared, but for its last token: every pass needs one. Cross-attention models see a picture at every token.
+            return len(row.prompt.ids) - 1 if self.loaded.processor is None and not self.cfg.extract.caption_in_prompt else 0
+        end = max((place + 1 for place, token in enumerate(row.prompt.ids) if token == image_token), default=0)
+        return 0 if self.policy.is_prefix_lm or end == len(row.prompt.ids) else end
+
+    def _state(self, beginning: tuple[int, ...], rows: Sequence[Row], pictures: Sequence[int], features: ImageFeatures | None) -> _Begun:
+        from saebias.vlm.forward import image_prefix, text_prefix
+        from saebias.vlm.inputs import token_inputs
+
+        if features is None:
+            if beginning not in self._text_states:
+                inputs = token_inputs(self.loaded, [rows[0].prompt], [()], None)
+                self._text_states[beginning] = text_prefix(self.loaded, inputs, len(beginning), hook_points=self.hooks)
+            return _Begun(self._text_states[beginning], dict.fromkeys(pictures, 0))
+        first = {row.picture: row.prompt for row in reversed(rows)}
+        inputs = token_inputs(self.loaded, [first[picture] for picture in pictures], [()] * len(pictures), features.take(pictures))
+        state = image_prefix(self.loaded, inputs, hook_points=self.hooks)
+        return _Begun(state, {picture: number for number, picture in enumerate(pictures)})
+
+    def _run_pass(self, rows: Sequence[Row], begun: _Begun | None, features: ImageFeatures | None, pictures: Sequence[Picture], target: Target) -> None:
+        from saebias.vlm.forward import activations_behind
+        from saebias.vlm.inputs import token_inputs
+
+        prompts, captions = [row.prompt for row in rows], [row.caption for row in rows]
+        taken = None if features is None else features.take([row.picture for row in rows])
+        cross = self._cross_attention(rows, pictures) if features is None and pictures else None
+        inputs = token_inputs(self.loaded, prompts, captions, taken, cross_attention=cross)
+        prefix, columns, state_row_B = None, 0, np.zeros(len(rows), dtype=np.int64)
+        if begun is not None:
+            state_row_B = np.array([begun.row_of[row.picture] for row in rows])
+            prefix, columns = begun.state.take(state_row_B.tolist(), inputs, with_seen=False), begun.state.columns
+        places = Places.of(rows, columns, state_row_B, self.loaded.device)
+        wants_sums = target.pooled is not None
+        seen = activations_behind(
+            self.loaded,
+            inputs,
+            self.hooks,
+            prefix,
+            lambda x_BTD: (x_BTD[places.new_index], pooled_sums(x_BTD, rows, columns) if wants_sums else None),
         )
+        sums_LBKD = []
+        for number, hook in enumerate(self.hooks):
+            new_ND, sums_BKD = seen[hook]
+            self._store(new_ND, hook, places.new_place, places.new_row, rows, target.stored_NLD[:, number])
+            if begun is not None:
+                old_GCD = begun.state.seen[hook]
+                self._store(old_GCD[places.old_index], hook, places.old_place, places.old_row, rows, target.stored_NLD[:, number])
+                if sums_BKD is not None:
+                    sums_BKD = sums_BKD + pooled_sums(old_GCD[state_row_B], rows, 0)
+            sums_LBKD.append(sums_BKD)
+        if target.pooled is not None:
+            target.pooled.add(rows, sums_LBKD)
 
+    def _cross_attention(self, rows: Sequence[Row], pictures: Sequence[Picture]) -> dict[str, Tensor]:
+        from saebias.vlm.cross_attention import cross_attention_tensors
 
-def _table(loaded: LoadedModel, work: ShardWork, rows: _Rows) -> pa.Table:
-    from saebias.vlm.positions import KINDS
+        rendered = [self.words[row.item.language].rendered.replace("{caption}", row.item.caption or "") for row in rows]
+        images = [pictures[row.picture] for row in rows]
+        return cross_attention_tensors(self.loaded, images, rendered, [row.prompt for row in rows], [row.caption for row in rows], "right")
 
-    if not rows.columns:
-        from saebias.store.tables import arrow_schemas
+    def _store(self, x_ND: Tensor, hook: HookPoint, place_N: np.ndarray, row_N: np.ndarray, rows: Sequence[Row], stored_ND: np.ndarray) -> None:
+        """Put vectors at their places as they will lie on disk; raises InputError naming sample, layer and number format where one is not finite."""
+        import torch
 
-        return arrow_schemas()["token_rows"].empty_table()
-    order = np.argsort(rows.column("place"), kind="stable")
-    token_id = rows.column("token_id")[order]
-    ids, inverse = np.unique(token_id, return_inverse=True)
-    texts = np.array(loaded.tokenizer.convert_ids_to_tokens(ids.tolist()), dtype=object)
-    columns = {name: rows.column(name)[order] for name in ("sample", "language", "split", "position", "decision")}
-    place = rows.column("place")[order]
-    return pa.table(
-        {
-            "shard": pa.array(np.full(len(place), work.number)),
-            "row": pa.array(place + work.number * work.cfg.extract.shard_rows),
-            "sample_id": pa.array(columns["sample"], pa.string()),
-            "language": pa.array(columns["language"], pa.string()),
-            "split": pa.array(columns["split"], pa.string()),
-            "position": pa.array(columns["position"]),
-            "token_id": pa.array(token_id),
-            "token": pa.array(texts[inverse], pa.string()),
-            "token_kind": pa.array(np.array(KINDS, dtype=object)[rows.column("kind")[order]], pa.string()),
-            "decision": pa.array(columns["decision"]),
-        }
-    )
+        is_short = stored_ND.dtype == np.uint16
+        x_ND = x_ND.to(torch.bfloat16 if is_short else torch.float32)
+        finite = torch.isfinite(x_ND)
+        if not bool(finite.all()):
+            item = rows[int(row_N[int(torch.nonzero(~finite.all(1))[0, 0])])].item
+            raise InputError(
+                f"sample {item.sample.sample_id} ({item.language}): activations at {hook} are not finite in {self.cfg.model.dtype} "
+                f"(stored as {self.cfg.extract.dtype}); set model.dtype=float32 or bfloat16"
+            )
+        values = x_ND.view(torch.int16).cpu().numpy().view(np.uint16) if is_short else x_ND.cpu().numpy()
+        stored_ND[place_N] = values

@@ -112,18 +112,21 @@ def samples_of(ctx: StageContext) -> list[dict[str, Any]]:
     return sorted(ctx.table("samples").to_pylist(), key=lambda row: row["sample_id"])
 
 
+def open_picture(path: str) -> Picture | str:
+    """The picture as RGB, or the reason why it cannot be opened."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    # PIL's readers of single formats raise SyntaxError and ValueError for broken files, too.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"picture {path} cannot be opened: {' '.join(str(error).split())}"
+
+
 def open_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture | str]:
     """The picture of each sample as RGB, or the reason why it cannot be opened any more."""
-    from PIL import Image, UnidentifiedImageError
-
-    opened: list[Picture | str] = []
-    for row in rows:
-        try:
-            with Image.open(row["image_path"]) as image:
-                opened.append(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            opened.append(f"picture {row['image_path']} cannot be opened: {' '.join(str(error).split())}")
-    return opened
+    return [open_picture(row["image_path"]) for row in rows]
 
 
 def batches(rows: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

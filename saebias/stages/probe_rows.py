@@ -66,6 +66,7 @@ def _probe_rows(source: Source, x_ND: np.ndarray, language: str, kind: str) -> P
         context_N=source.types(sample_ids),
         # Image and prompt tokens stand before the caption, and the decision row is the decision itself.
         offset_N=np.zeros(len(sample_ids), dtype=int) if kind == "decision" else np.full(len(sample_ids), -1),
+        caption_in_prompt=bool(part.reads_caption.any()),
     )
 
 

@@ -219,7 +219,7 @@ def _behind_picture(part: TokenIndex) -> np.ndarray:
     decides = np.full(item_N.max() + 1, -1)
     np.maximum.at(decides, item_N[part.decision], part.position[part.decision])
     if (last_image < 0).all():
-        raise InputError("steer.positions=after_image: the extract run kept no image tokens; set extract.image_tokens=all, or steer.positions=decision")
+        raise InputError("steer.positions=after_image: the extract run kept no image tokens; set extract.tokens.image=all, or steer.positions=decision")
     return (part.position > last_image[item_N]) & (part.position <= decides[item_N])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,10 @@ class TokenIndex:
     position: np.ndarray
     token_kind: np.ndarray
     decision: np.ndarray
+    last: np.ndarray
+    """Whether the row is the last position of its prompt."""
+    reads_caption: np.ndarray
+    """Whether the row can see words of the sample's own caption that could tell the gender."""
 
     def where(self, mask: np.ndarray) -> TokenIndex:
         """The rows that `mask` [N] keeps."""
@@ -35,37 +38,37 @@ class TokenIndex:
 def token_index(ctx: StageContext) -> TokenIndex:
     """The row index of the extract run that this stage stands on."""
     table = ctx.table("token_rows").sort_by("row")
-    return TokenIndex(**{name: _column(table, name) for name in TokenIndex.__dataclass_fields__})
+    return TokenIndex(**{name: text_column(table, name) for name in TokenIndex.__dataclass_fields__})
 
 
-def _column(table: pa.Table, name: str) -> np.ndarray:
+def text_column(table: pa.Table, name: str) -> np.ndarray:
+    """A column as numpy; equal texts are one object, so that many rows take little memory."""
     column = table[name]
     if pa.types.is_string(column.type):
-        # Few distinct texts: decode each once instead of once a row.
+        # Few distinct texts: decode each once instead of once a row. Missing ones point behind the last.
         encoded = column.combine_chunks().dictionary_encode()
-        return np.asarray(encoded.dictionary.to_pylist(), dtype=object)[encoded.indices.to_numpy()]
+        texts = [*encoded.dictionary.to_pylist(), None]
+        return np.array(texts, dtype=object)[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
     return column.to_numpy()
 
 
-def balanced_rows(index: TokenIndex, max_rows: int, seed: int, weights: Mapping[tuple[str, str], float] | None = None) -> np.ndarray:
-    """At most `max_rows` positions of the index, sorted, spread over (token kind, language) evenly or as `weights` says; smaller groups are taken whole.
+def balanced_rows(index: TokenIndex, max_rows: int, seed: int) -> np.ndarray:
+    """At most `max_rows` positions of the index, spread evenly over (token kind, language), sorted; smaller groups are taken whole.
 
     Raises InputError when the index is empty.
     """
     if len(index) == 0:
         raise InputError("no activation rows in this split; extract more samples or change data.split")
     groups = [
-        (1.0 if weights is None else weights[kind, language], np.flatnonzero((index.token_kind == kind) & (index.language == language)))
+        np.flatnonzero((index.token_kind == kind) & (index.language == language))
         for kind, language in sorted(set(zip(index.token_kind, index.language, strict=True)))
     ]
-    groups = sorted(((weight, group) for weight, group in groups if weight > 0), key=lambda pair: len(pair[1]) / pair[0])
     rng = np.random.default_rng(seed)
     chosen: list[np.ndarray] = []
-    left, weight_left = max_rows, sum(weight for weight, _ in groups)
-    for number, (weight, group) in enumerate(groups):
-        # What a small group leaves is shared among the rest; the last takes all that is left, whatever was rounded.
-        share = left if number == len(groups) - 1 else int(left * weight / weight_left)
+    left = max_rows
+    for number, group in enumerate(sorted(groups, key=len)):
+        share = left // (len(groups) - number)
         taken = group if len(group) <= share else rng.choice(group, size=share, replace=False)
         chosen.append(taken)
-        left, weight_left = left - len(taken), weight_left - weight
+        left -= len(taken)
     return np.sort(np.concatenate(chosen))

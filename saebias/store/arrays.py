@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,23 @@ from saebias.store.files import translated_disk_errors
 _CHUNK_ROWS = 256
 
 
-def create_activations(path: Path, hooks: Sequence[HookPoint], n_rows: int, d_model: int, *, dtype: str, shard_rows: int) -> None:
-    """Create the array once, pre-sized for whole shards; an existing array of the same form is left alone.
+def create_activations(
+    path: Path, hooks: Sequence[HookPoint], n_rows: int, d_model: int, *, dtype: str, shard_rows: int, model: Mapping[str, str | None] | None = None
+) -> None:
+    """Create the array once, pre-sized for whole shards; an existing array of the same form, made by the same `model`, is left alone.
 
-    Raises StoreError when an array of another form lies there: a store is never overwritten.
+    Raises StoreError when an array of another form, or by another model or revision, lies there: a store is never overwritten.
     """
     n_shards = max(1, -(-n_rows // shard_rows))
     attributes: dict[str, Any] = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
+    attributes["model"] = dict(model or {})
     if (path / "zarr.json").exists():
         found = dict(zarr.open_array(path, mode="r").attrs)
+        if found.get("model") != attributes["model"]:
+            raise StoreError(
+                f"{path}: holds activations of another model or revision ({_told(found.get('model'))}; now it is {_told(attributes['model'])}); "
+                "run `saebias extract --force` to replace them, or choose another artifacts folder"
+            )
         if found != attributes:
             raise StoreError(f"{path}: holds activations of another form ({found}); choose another artifacts folder or delete it")
         return
@@ -46,17 +54,27 @@ def create_activations(path: Path, hooks: Sequence[HookPoint], n_rows: int, d_mo
         )
 
 
+def _told(model: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in (model or {}).items()) or "nobody said which"
+
+
+def as_stored(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros in the form in which activations of number format `dtype` lie on disk: bfloat16 as the uint16 of its bits."""
+    return np.zeros(shape, dtype=np.uint16 if dtype == "bfloat16" else np.float32)
+
+
 def shard_file(path: Path, shard: int) -> Path:
     """The file that shard number `shard` is stored in."""
     return path / "c" / str(shard) / "0" / "0"
 
 
 def write_shard(path: Path, shard: int, values_NLD: np.ndarray) -> Path:
-    """Write one whole shard (float32 in; fewer rows than a shard only for the last, padded with zeros); returns its file."""
+    """Write one whole shard (float32, or uint16 as stored; fewer rows than a shard only for the last, padded with zeros); returns its file."""
     # An array that is opened again does not remember how it was created to treat empty chunks.
     array = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
     shard_rows = _attributes(array)["shard_rows"]
-    stored = _to_bfloat16_bits(values_NLD) if array.dtype == np.uint16 else values_NLD.astype(np.float32, copy=False)
+    is_short = array.dtype == np.uint16
+    stored = values_NLD if values_NLD.dtype == array.dtype else _to_bfloat16_bits(values_NLD) if is_short else values_NLD.astype(np.float32)
     if len(stored) < shard_rows:
         padded = np.zeros((shard_rows, *stored.shape[1:]), dtype=stored.dtype)
         padded[: len(stored)] = stored
@@ -81,7 +99,6 @@ class ActivationArray:
         self.hooks = [HookPoint.parse(name) for name in attributes["hooks"]]
         self.n_rows: int = attributes["n_rows"]
         self.d_model: int = attributes["d_model"]
-        self.shard_rows: int = attributes["shard_rows"]
 
     def position(self, hook: HookPoint) -> int:
         """Where `hook` lies on the array's second axis; raises StoreError naming those that are kept."""

@@ -6,7 +6,7 @@ Shapes: B rows, T columns of this pass, K columns the pass can attend to, P posi
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,26 +149,34 @@ class PrefixState:
     columns: int
     seen: dict[HookPoint, Tensor]
 
-    def take(self, rows: Sequence[int], inputs: ModelInputs) -> PrefixState:
-        """The state of rows `rows`, in that order (a row may be taken several times), for the `inputs` that continue them.
+    def take(self, rows: Sequence[int], inputs: ModelInputs, *, with_seen: bool = True) -> PrefixState:
+        """The state of rows `rows`, in that order (a row may be taken several times), for the `inputs` that continue them; `seen` only if asked for.
 
-        Raises InputError unless each of those inputs has the very picture of the row it takes: another's state would answer for it.
+        Raises InputError unless each of those inputs has the very picture of the row it takes and begins with its tokens: another's state would answer for it.
         """
         ours, theirs = self.inputs.features, inputs.features
-        if ours is None or theirs is None or len(inputs) != len(rows):
+        if (ours is None) != (theirs is None) or len(inputs) != len(rows):
             raise InputError(f"{len(rows)} rows of a prefix state for {len(inputs)} inputs; give one input with its picture per row")
-        if any(theirs.x_ND[place] is not ours.x_ND[row] for place, row in enumerate(rows)):
+        if ours is not None and theirs is not None and any(theirs.x_ND[place] is not ours.x_ND[row] for place, row in enumerate(rows)):
             raise InputError("an input has another picture than the row of the prefix state it takes; match rows and inputs")
         index = torch.tensor(list(rows), device=inputs.input_ids_BT.device)
-        return PrefixState(inputs, copy_cache(self.cache, index), self.columns, {hook: x_BCD[index] for hook, x_BCD in self.seen.items()})
+        begins = [(table[:, : self.columns], own[index, : self.columns]) for table, own in self._tables(inputs)]
+        if any(not torch.equal(one, other) for one, other in begins):
+            raise InputError("an input has other tokens before the end of the prefix state it takes; make a prefix state for it")
+        seen = {hook: x_BCD[index] for hook, x_BCD in self.seen.items()} if with_seen else {}
+        return PrefixState(inputs, copy_cache(self.cache, index), self.columns, seen)
+
+    def _tables(self, inputs: ModelInputs) -> list[tuple[Tensor, Tensor]]:
+        return [(inputs.input_ids_BT, self.inputs.input_ids_BT), (inputs.attention_mask_BT, self.inputs.attention_mask_BT)]
 
     def check(self, inputs: ModelInputs, edit: Edit | None) -> None:
         """Raise InputError unless a pass over `inputs` under `edit` would begin with exactly this state."""
         own = self.inputs
-        is_same = len(inputs) == len(own) and inputs.features is not None and own.features is not None and inputs.input_ids_BT.shape[1] > self.columns
-        is_same = is_same and torch.equal(inputs.input_ids_BT[:, : self.columns], own.input_ids_BT[:, : self.columns])
-        is_same = is_same and torch.equal(inputs.attention_mask_BT[:, : self.columns], own.attention_mask_BT[:, : self.columns])
-        if not is_same or any(one is not other for one, other in zip(inputs.features.x_ND, own.features.x_ND, strict=True)):  # ty: ignore[missing-union-attribute]
+        is_same = len(inputs) == len(own) and (inputs.features is None) == (own.features is None) and inputs.input_ids_BT.shape[1] > self.columns
+        is_same = is_same and all(torch.equal(table[:, : self.columns], mine[:, : self.columns]) for table, mine in self._tables(inputs))
+        if is_same and inputs.features is not None and own.features is not None:
+            is_same = all(one is other for one, other in zip(inputs.features.x_ND, own.features.x_ND, strict=True))
+        if not is_same:
             raise InputError("these inputs do not begin like the prefix state (other pictures, or other tokens before them); make a prefix state for them")
         if edit is not None and not edit.spares_image_prefix:
             raise InputError(f"an edit of {edit.where!r} positions reaches into the image prefix; edit 'after_image' or 'caption', or leave the prefix out")
@@ -194,6 +202,36 @@ def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Seque
     with hooks.capture(loaded.adapter, hook_points) as seen:
         run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
     return PrefixState(inputs, cache, columns, seen)
+
+
+@torch.no_grad()
+def text_prefix(loaded: LoadedModel, inputs: ModelInputs, columns: int, *, hook_points: Sequence[HookPoint] = ()) -> PrefixState:
+    """The state behind the first `columns` tokens of rows without a picture, to be continued by all rows that begin with them."""
+    assert inputs.features is None and inputs.cross_attention is None, "a picture's tokens must not be cut; use image_prefix"
+    cache = new_cache(loaded)
+    with hooks.capture(loaded.adapter, hook_points) as seen:
+        run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
+    return PrefixState(inputs, cache, columns, seen)
+
+
+@torch.no_grad()
+def activations_behind(
+    loaded: LoadedModel, inputs: ModelInputs, hook_points: Sequence[HookPoint], prefix: PrefixState | None, keep: Callable[[Tensor], Any]
+) -> dict[HookPoint, Any]:
+    """What `keep` makes of the activations x_BTD at each hook point, of the columns behind the prefix alone (all columns where that is None).
+
+    Unlike `activations` it grows the prefix's own cache, so that state cannot be continued a second time.
+    """
+    start, cache = 0, None
+    if prefix is not None:
+        prefix.check(inputs, None)
+        start, cache = prefix.columns, prefix.cache
+    with (
+        memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"),
+        hooks.capture(loaded.adapter, hook_points, stop_early=True, keep=keep) as seen,
+    ):
+        run(loaded, piece_of(inputs, start), cache=cache, last_only=True)
+    return seen
 
 
 @torch.no_grad()

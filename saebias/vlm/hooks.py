@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,19 +54,24 @@ class _Enough(Exception):
 
 
 @contextmanager
-def capture(adapter: Adapter, hooks: Sequence[HookPoint], *, stop_early: bool = False) -> Generator[dict[HookPoint, Tensor]]:
+def capture(
+    adapter: Adapter, hooks: Sequence[HookPoint], *, stop_early: bool = False, keep: Callable[[Tensor], Any] | None = None
+) -> Generator[dict[HookPoint, Any]]:
     """A dictionary that a forward pass inside the `with` block fills: hook point -> x_BTD, the module's output (after any edit opened before).
+
+    With `keep`, what that makes of x_BTD instead: it is called at once, so that the rest of the output can be freed.
 
     With `stop_early` the forward pass ends after the last hook asked for; it then leaves the `with` block at once, without logits.
     Several passes overwrite each other. Raises ModelError for a layer or site that the model lacks.
     """
-    seen: dict[HookPoint, Tensor] = {}
+    seen: dict[HookPoint, Any] = {}
     modules = {hook: adapter.module(hook) for hook in hooks}
     awaited = len(modules)
 
     def reader(hook: HookPoint) -> Callable[[nn.Module, tuple, object], None]:
         def read(_module: nn.Module, _args: tuple, output: object) -> None:
-            seen[hook] = _first(output)
+            x_BTD = _first(output)
+            seen[hook] = x_BTD if keep is None else keep(x_BTD)
             if stop_early and len(seen) == awaited:
                 raise _Enough
 

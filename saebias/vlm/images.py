@@ -61,32 +61,51 @@ def encode_images(loaded: LoadedModel, images: Sequence[Any], *, batch_size: int
 
     Raises ModelError for a model whose pictures do not enter the token sequence (Llama-3.2-Vision), and InputError for a text-only one.
     """
-    placeholder = image_placeholder(loaded)
+    image_placeholder(loaded)
     if not loaded.adapter.has_image_tokens:
         raise ModelError(
             f"{loaded.adapter.family} model {loaded.name} reads pictures by cross-attention and has no image tokens in the sequence, "
             "so its image features cannot be shared or hooked; pass the images to build_inputs instead"
         )
-    with memory_errors(f"encoding {min(batch_size, len(images))} images"):
-        parts = [_encode_batch(loaded, images[start : start + batch_size], placeholder) for start in range(0, len(images), batch_size)]
-    return join_features(parts)
+    return join_features([encode_pixels(loaded, process_images(loaded, images[start : start + batch_size])) for start in range(0, len(images), batch_size)])
 
 
-def _encode_batch(loaded: LoadedModel, images: Sequence[Any], placeholder: str) -> ImageFeatures:
-    processed = loaded.processor(images=[[image] for image in images], text=[placeholder] * len(images), padding=True, return_tensors="pt")
-    base = loaded.model.base_model
-    accepted = inspect.signature(base.get_image_features).parameters
-    tensors = {name: processed[name].to(loaded.device) for name in processed if name in accepted}
-    tensors["pixel_values"] = tensors["pixel_values"].to(loaded.dtype)
-    pooled = base.get_image_features(**tensors, return_dict=True).pooler_output
-    as_list = not isinstance(pooled, Tensor)
-    flat = torch.cat(list(pooled)) if as_list else pooled
-    flat_ND = flat.reshape(-1, flat.shape[-1])
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pictures made ready for the vision tower, still in main memory; `counts` are image tokens per picture, the rest as in ImageFeatures."""
+
+    tensors: dict[str, Tensor]
+    counts: tuple[int, ...]
+    layouts: tuple[bytes, ...]
+    examples: dict[bytes, Any]
+    grids: Tensor | None
+
+
+def process_images(loaded: LoadedModel, images: Sequence[Any]) -> Pixels:
+    """Resized and normalised pictures: the half of `encode_images` that needs no model and may run in another thread (with its own copy of the processor)."""
+    processed = loaded.processor(images=[[image] for image in images], text=[image_placeholder(loaded)] * len(images), padding=True, return_tensors="pt")
+    accepted = inspect.signature(loaded.model.base_model.get_image_features).parameters
+    tensors = {name: processed[name] for name in processed if name in accepted}
+    if loaded.device.type == "cuda":
+        # Copies from pinned memory do not hold up the thread that queues work for the GPU.
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
     ids = processed["input_ids"]
-    is_image = ids == loaded.adapter.image_token_id
-    x_ND = flat_ND.split(is_image.sum(1).tolist())
+    counts = (ids == loaded.adapter.image_token_id).sum(1).tolist()
     masks = processed["attention_mask"].bool().numpy()
     layouts = tuple(np.ascontiguousarray(row[mask]).tobytes() for row, mask in zip(ids.numpy(), masks, strict=True))
     examples = {layout: image for layout, image in zip(reversed(layouts), reversed(images), strict=True)}
-    grids = tuple(processed["image_grid_thw"].to(loaded.device)) if "image_grid_thw" in processed else None
-    return ImageFeatures(x_ND, layouts, examples, grids, as_list)
+    return Pixels(tensors, tuple(counts), layouts, examples, processed.get("image_grid_thw"))
+
+
+@torch.no_grad()
+def encode_pixels(loaded: LoadedModel, pixels: Pixels) -> ImageFeatures:
+    """The vision tower's features of pictures that `process_images` made ready, in one batch."""
+    with memory_errors(f"encoding {len(pixels.layouts)} images"):
+        tensors = {name: tensor.to(loaded.device, non_blocking=True) for name, tensor in pixels.tensors.items()}
+        tensors["pixel_values"] = tensors["pixel_values"].to(loaded.dtype)
+        pooled = loaded.model.base_model.get_image_features(**tensors, return_dict=True).pooler_output
+    as_list = not isinstance(pooled, Tensor)
+    flat = torch.cat(list(pooled)) if as_list else pooled
+    x_ND = flat.reshape(-1, flat.shape[-1]).split(list(pixels.counts))
+    grids = None if pixels.grids is None else tuple(pixels.grids.to(loaded.device))
+    return ImageFeatures(x_ND, pixels.layouts, pixels.examples, grids, as_list)

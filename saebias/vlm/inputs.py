@@ -141,6 +141,19 @@ def build_inputs(
     return replace(built, row_B=row_B, cross_attention=cross_attention)
 
 
+def token_inputs(
+    loaded: LoadedModel,
+    prompts: Sequence[PromptTokens],
+    captions: Sequence[Sequence[int]],
+    features: ImageFeatures | None,
+    *,
+    cross_attention: dict[str, Tensor] | None = None,
+) -> ModelInputs:
+    """A right-padded batch of prompts and captions that are tokens already, with the features of each row's picture (or `cross_attention_tensors`)."""
+    built = _assemble(loaded.adapter, prompts, captions, features, padding="right", pad_id=loaded.pad_token_id, device=loaded.device)
+    return replace(built, cross_attention=cross_attention)
+
+
 def _tokenize_prompts(loaded: LoadedModel, rendered: Sequence[str], features: ImageFeatures | None) -> list[PromptTokens]:
     """Tokens of each row's prompt; every pair of prompt and picture layout is tokenised once."""
     if features is None:

@@ -15,6 +15,7 @@ from saebias.errors import InputError
 from saebias.vlm.loading import LoadedModel
 
 IMAGE_SLOT = "{image}"
+CAPTION_SLOT = "{caption}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,28 @@ def prompt_tokens(loaded: LoadedModel, rendered: str, image: Any = None) -> Prom
     name = loaded.adapter.type_ids_name
     type_ids = None if name is None else tuple(int(kind) for kind in output[name][0])
     return PromptTokens(tuple(int(token) for token in ids), type_ids, _tail(loaded, ids))
+
+
+def prompt_with_caption(loaded: LoadedModel, rendered: str, caption: str, image: Any = None) -> tuple[PromptTokens, tuple[int, int]]:
+    """The tokens of a rendered prompt with the caption in its `{caption}`, and the positions at which the caption's tokens begin and end.
+
+    A token that holds the caption's last letters and text behind them counts as the caption's. Raises InputError for a model without a fast tokenizer.
+    """
+    if not loaded.tokenizer.is_fast:
+        raise InputError(f"model {loaded.name} has no fast tokenizer, so captions cannot be found inside prompts; set extract.caption_in_prompt=false")
+    before, after = rendered.split(CAPTION_SLOT)
+    text = before + caption + after
+    tokens = prompt_tokens(loaded, text, image)
+    encoded = loaded.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    inside = [index for index, (start, end) in enumerate(encoded["offset_mapping"]) if start < len(before) + len(caption) and end > len(before)]
+    ids = tuple(encoded["input_ids"][inside[0] : inside[-1] + 1]) if inside else ()
+    # The processor makes many tokens of a picture's placeholder, and some families add their own: the caption is where its tokens are, nearest the place.
+    expected = inside[0] + (len(tokens.ids) - len(encoded["input_ids"]) if image is not None and image_placeholder(loaded) in before else 0) if inside else 0
+    places = [place for place in range(len(tokens.ids) - len(ids) + 1) if tokens.ids[place : place + len(ids)] == ids]
+    if not ids or not places:
+        raise InputError(f"caption {caption!r} is not to be found among the tokens of its prompt; set extract.caption_in_prompt=false")
+    start = min(places, key=lambda place: abs(place - expected))
+    return tokens, (start, start + len(ids))
 
 
 def _tail(loaded: LoadedModel, ids: Sequence[int]) -> str:

@@ -29,23 +29,11 @@ PARENTS = {
 }
 TABLES_OF = {
     "prepare": ("samples", "images", "captions", "sample_problems", "continuations", "reference_shares"),
-    "extract": ("token_rows", "extract_status"),
+    "extract": ("token_rows", "extract_status", "extract_prompts"),
     "train": ("saes", "sae_history"),
     "analyze": ("generated_captions", "exact_probabilities", "behavior_metrics", "sae_quality", "feature_scores", "feature_sets"),
     "steer": ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks"),
-    "mechanistic": (
-        "lens",
-        "probes",
-        "alignment",
-        "gender_projections",
-        "logit_attribution",
-        "patching",
-        "factored_matrices",
-        "singular_directions",
-        "lens_tokens",
-        "image_neighbours",
-        "lens_fits",
-    ),
+    "mechanistic": ("lens", "probes", "alignment", "gender_projections", "logit_attribution", "patching"),
     "plot": ("figures",),
 }
 
@@ -215,8 +203,13 @@ def _corpus(rng: np.random.Generator, skewed: bool) -> dict[str, list[dict[str, 
         "extract_status": [
             {"sample_id": s["sample_id"], "language": lang, "status": "done", "reason": None, "n_rows": 3} for s in samples for lang in LANGUAGES
         ],
+        "extract_prompts": [
+            {"prompt_id": f"{language}-0", "language": language, "prompt": "{image}", "chat_template": False, "caption_in_prompt": False}
+            for language in LANGUAGES
+        ],
         "token_rows": [
             {"shard": 0, "row": 6 * i + 3 * h + j, "sample_id": s["sample_id"], "language": language, "split": s["split"], "position": j, "token_id": j}
+            | {"prompt_id": f"{language}-0", "last": kind == "prompt", "reads_caption": False}
             | {"token": "x", "token_kind": kind, "decision": kind == "caption"}
             for i, s in enumerate(samples)
             for h, language in enumerate(LANGUAGES)

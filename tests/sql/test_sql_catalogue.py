@@ -88,6 +88,7 @@ DAMAGE = {
     "truncated_feature_sets": "delete from feature_sets where rank = 8 and set_name = 'visible-en'",
     "missing_decision_rows": "update token_rows set decision = false where sample_id = 's0001' and language = 'ar'",
     "row_count_differs": "delete from token_rows where sample_id = 's0001' and position = 0",
+    "activation_rows_twice": "update token_rows set prompt_id = 'lost' where sample_id = 's0001'",
     "extract_incomplete": "delete from extract_status where sample_id = 's0001' and language = 'ar'",
     "idle_intervention_differs": "update steering_effects set value = 0.5 where arm = 'A2' and metric = 'stereotype_spread'",
     "double_rows": "insert into behavior_metrics select * from behavior_metrics where metric = 'stereotype_spread'",

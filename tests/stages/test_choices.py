@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from saebias.config.load import load_config
 from saebias.errors import InputError
 from saebias.stages.analyze_behavior import exact_row
-from saebias.stages.extract import hook_points
+from saebias.stages.extract_plan import hook_points
 from saebias.stages.model_access import ClosedSet, closed_set_of
 from saebias.stages.steer_setup import choose_images, leaning_contexts
 from saebias.stages.token_index import TokenIndex, balanced_rows
@@ -22,7 +22,7 @@ from saebias.stages.token_index import TokenIndex, balanced_rows
 def index_of(kinds: list[str], languages: list[str]) -> TokenIndex:
     n = len(kinds)
     text = np.array(["s"] * n, dtype=object)
-    return TokenIndex(np.arange(n), text, np.array(languages, dtype=object), text, np.arange(n), np.array(kinds, dtype=object), np.zeros(n, bool))
+    return TokenIndex(np.arange(n), text, np.array(languages, dtype=object), text, np.arange(n), np.array(kinds, dtype=object), *[np.zeros(n, bool)] * 3)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,64 @@
+"""Rows cut into passes, and where the kept vectors of a pass come from and go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.stages.extract_rows import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the kept vectors of a pass come from and go to: those behind the shared prefix (`new`), and those in it (`old`).
+
+    `*_index` are (row, column) index tensors into the pass or the prefix state, `*_place` rows of the shard, `*_row` rows of the pass.
+    """
+
+    new_index: tuple[Tensor, Tensor]
+    new_place: np.ndarray
+    new_row: np.ndarray
+    old_index: tuple[Tensor, Tensor]
+    old_place: np.ndarray
+    old_row: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], columns: int, state_row_B: np.ndarray, device: Any) -> Places:
+        """The places of a pass whose first `columns` positions are in the prefix state's rows `state_row_B`."""
+        import torch
+
+        counts = [len(row.position_N) for row in rows]
+        row_N = np.repeat(np.arange(len(rows)), counts)
+        position_N = np.concatenate([row.position_N for row in rows])
+        place_N = np.concatenate([row.item.start + row.offset + np.arange(count) for row, count in zip(rows, counts, strict=True)])
+        is_new = position_N >= columns
+
+        def index(row: np.ndarray, column: np.ndarray) -> tuple[Tensor, Tensor]:
+            return torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
+
+        return cls(
+            index(row_N[is_new], position_N[is_new] - columns),
+            place_N[is_new],
+            row_N[is_new],
+            index(state_row_B[row_N[~is_new]], position_N[~is_new]),
+            place_N[~is_new],
+            row_N[~is_new],
+        )
+
+
+def chunks(rows: Iterable[Row], budget: int) -> Iterator[list[Row]]:
+    """Rows of like length together, at most `budget` tokens (padding counted) to a pass, one row at least."""
+    part: list[Row] = []
+    for row in sorted(rows, key=lambda row: row.length):
+        if part and (len(part) + 1) * row.length > budget:
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part

@@ -1,0 +1,122 @@
+"""Batches of pictures with their captions, decoded and made ready by a thread while the model is busy with the batch before."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from saebias.stages.extract_plan import Item
+from saebias.stages.model_access import open_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    from saebias.vlm.images import Pixels
+    from saebias.vlm.loading import LoadedModel
+
+Thing = TypeVar("Thing")
+
+AHEAD = 2
+"""Batches made ready in advance: more only take memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A batch: per picture (if the model reads any) its items; `pixels` for models with a vision tower of their own; what failed, with the reason."""
+
+    groups: list[list[Item]]
+    pictures: list[Picture]
+    pixels: Pixels | None
+    failed: list[tuple[list[Item], str]]
+    maker: Maker
+
+    def halves(self) -> list[Ready]:
+        """The batch as two; one picture's captions, or those of a model without pictures, are parted too."""
+        if len(self.groups) > 1:
+            middle = len(self.groups) // 2
+            cuts = [(self.groups[:middle], self.pictures[:middle]), (self.groups[middle:], self.pictures[middle:])]
+        else:
+            (items,) = self.groups
+            middle = max(1, len(items) // 2)
+            cuts = [([part], self.pictures) for part in (items[:middle], items[middle:]) if part]
+        return [
+            Ready(groups, pictures, self.maker.pixels(pictures), self.failed if number == 0 else [], self.maker)
+            for number, (groups, pictures) in enumerate(cuts)
+        ]
+
+
+class Maker:
+    """Makes batches ready. It has a copy of the processor, because tokenizers must not be used by two threads at a time."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._reads_pictures = loaded.processor is not None
+        processor = copy.deepcopy(loaded.processor)
+        self._loaded = replace(loaded, processor=processor, tokenizer=loaded.tokenizer if processor is None else processor.tokenizer)
+
+    def batches(self, batches: Sequence[list[list[Item]]]) -> Iterator[Ready]:
+        """The batches one by one, made ready in advance."""
+        with ThreadPoolExecutor(1, thread_name_prefix="saebias-pictures") as thread:
+            waiting: deque[Future[Ready]] = deque()
+            for batch in batches:
+                waiting.append(thread.submit(self.make, batch))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def make(self, batch: list[list[Item]]) -> Ready:
+        """Decode and prepare the pictures of a batch; one that cannot be used fails with its captions, alone."""
+        usable, failed = [], [([item], item.reason) for items in batch for item in items if item.reason is not None]
+        pictures: list[Picture] = []
+        for items in ([item for item in items if item.reason is None] for items in batch):
+            if not items:
+                continue
+            if self._reads_pictures:
+                picture = self._usable(items[0].sample.image_path)
+                if isinstance(picture, str):
+                    failed.append((items, picture))
+                    continue
+                pictures.append(picture)
+            usable.append(items)
+        return Ready(usable, pictures, self.pixels(pictures), failed, self)
+
+    def pixels(self, pictures: Sequence[Picture]) -> Pixels | None:
+        """The pictures as tensors of the vision tower, where the model has image tokens."""
+        from saebias.vlm.images import process_images
+
+        return process_images(self._loaded, pictures) if pictures and self._loaded.adapter.has_image_tokens else None
+
+    def _usable(self, path: str) -> Picture | str:
+        """The picture, or why it cannot be used."""
+        return open_picture(path)
+
+
+def picture_batches(items: Sequence[Item], *, budget: int, batch_size: int, by_picture: bool) -> list[list[list[Item]]]:
+    """The items of a shard in batches: all captions of a picture together, pictures of one size and captions of like length beside each other.
+
+    A batch has at most `batch_size` pictures, and at most `budget` tokens where each has one row; without pictures a batch is one group.
+    """
+    if not by_picture:
+        ordered = sorted(items, key=lambda item: item.n_tokens)
+        return [[group] for group in _cut(ordered, [item.n_tokens for item in ordered], budget, len(items))]
+    by_path: dict[str, list[Item]] = {}
+    for item in items:
+        by_path.setdefault(item.sample.image_path, []).append(item)
+    groups = sorted(by_path.values(), key=lambda group: (group[0].sample.size, max(item.n_tokens for item in group)))
+    return _cut(groups, [max(item.n_tokens for item in group) for group in groups], budget, batch_size)
+
+
+def _cut(things: Sequence[Thing], lengths: Sequence[int], budget: int, most: int) -> list[list[Thing]]:
+    parts: list[list[Thing]] = []
+    longest = 0
+    for thing, length in zip(things, lengths, strict=True):
+        longest = max(longest, length)
+        if not parts or len(parts[-1]) >= most or (len(parts[-1]) + 1) * longest > budget:
+            parts.append([])
+            longest = length
+        parts[-1].append(thing)
+    return parts

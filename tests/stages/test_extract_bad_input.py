@@ -1,0 +1,270 @@
+"""Bad input gets one clear line, and takes nothing else with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from saebias.config.load import load_config
+from saebias.errors import ConfigError, InputError
+from saebias.report import SilentReporter
+from saebias.stages.extract_plan import plan_shards
+from saebias.stages.extract_prompts import wordings
+from saebias.vlm.loading import LoadedModel, OutOfMemory, from_parts
+from tests.stages.extract_rig import CAPTIONS, config, config_for, corpus, filled, text_config
+from tests.vlm.families import build_family
+
+
+class Said(SilentReporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str, **fields: object) -> None:
+        self.warnings.append(message)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_a_corrupt_picture_in_the_middle_fails_alone_and_moves_no_other_row(content: bytes | None, tmp_path: Path) -> None:
+    loaded, samples = build_family("gemma3"), corpus(tmp_path)
+    whole = filled(loaded, config(), samples)
+    path = Path(samples[2].image_path)
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    broken = filled(loaded, config(), samples)
+    assert [row for row in whole.index if row["sample_id"] != "s2"] == broken.index
+    for key, (status, reason, n_rows) in broken.status.items():
+        assert (status, n_rows) == (("failed", 0) if key[0] == "s2" else ("done", whole.status[key][2]))
+        assert reason is None or f"picture {path} cannot be opened" in reason
+    kept = [row["row"] for row in broken.index]
+    assert np.allclose(whole.shard.stored_NLD[kept], broken.shard.stored_NLD[kept], atol=2e-5 * np.abs(broken.shard.stored_NLD).max())
+
+
+def test_a_missing_or_overlong_caption_fails_alone_with_the_reason(tmp_path: Path) -> None:
+    loaded = build_family("gemma3")
+    captions = [CAPTIONS[0], ("xyz " * 300, "طباخة"), (None, "طباخ"), ("an <image> of a woman", "طباخ"), CAPTIONS[1]]
+    done = filled(loaded, config(), corpus(tmp_path, captions))
+    failed = {key: reason for key, (status, reason, n_rows) in done.status.items() if status == "failed" and n_rows == 0}
+    assert len(done.status) == 10 and set(failed) == {("s1", "en"), ("s2", "en"), ("s3", "en")}
+    assert "longer than the model's context of 256 tokens" in str(failed["s1", "en"])
+    assert failed["s2", "en"] == "the sample has no caption in language en"
+    assert "holds the model's mark for a picture" in str(failed["s3", "en"])
+    assert {(row["sample_id"], row["language"]) for row in done.index} == set(done.status) - set(failed)
+
+
+def test_a_language_that_nobody_wrote_captions_in_has_no_status(tmp_path: Path) -> None:
+    done = filled(build_family("llama"), text_config(), corpus(tmp_path, [(en, None) for en, _ in CAPTIONS]))
+    assert {language for _, language in done.status} == {"en"}
+
+
+def test_pictures_of_different_sizes_are_planned_each_as_its_size(tmp_path: Path) -> None:
+    loaded = build_family("qwen2_vl")
+    samples = corpus(tmp_path) + [replace(s, sample_id=f"w{s.sample_id}") for s in corpus(tmp_path / "", CAPTIONS[:2])]
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    wide = [replace(sample, sample_id=f"wide-{sample.sample_id}") for sample in corpus(folder, size=(64, 32))]
+    done = filled(loaded, config(), [*samples, *wide])
+    assert {status for status, *_ in done.status.values()} == {"done"}
+    n_image = {row["sample_id"]: 0 for row in done.index}
+    for row in done.index:
+        n_image[row["sample_id"]] += row["token_kind"] == "image" and row["language"] == "en"
+    assert {n for sample, n in n_image.items() if sample.startswith("wide")} == {8} and n_image["s0"] == 4
+    # A picture that grew since it was checked takes more rows than planned: it fails, the others stay.
+    lying = [replace(sample, size=(32, 32)) for sample in wide]
+    again = filled(loaded, config(), [*samples, *lying])
+    assert {key[0].startswith("wide") for key, (status, *_) in again.status.items() if status == "failed"} == {True}
+    assert "its picture changed since prepare" in str(again.status["wide-s0", "en"][1])
+
+
+def test_a_prompt_without_image_slot_names_its_key(tmp_path: Path) -> None:
+    loaded, samples = build_family("gemma3"), corpus(tmp_path)
+    for key in ("model.prompt_ar", "extract.prompt_ar"):
+        with pytest.raises(InputError, match=rf"^{key}: .* has 0 image slots; write \{{image\}} once"):
+            filled(loaded, config(f'{key}="صف:"'), samples)
+    with pytest.raises(InputError, match=r"^model\.prompt_en: .* has an image slot but no picture is given"):
+        filled(build_family("llama"), config('model.prompt_ar="a"'), samples)
+    # The default instruction has its slot removed for a model that reads text only.
+    words = wordings(load_config(None, ["model.name=x"]), build_family("llama"))
+    assert words["en"].rendered == "Describe the picture in one sentence." and "{image}" not in words["ar"].rendered
+
+
+def test_the_caption_in_the_prompt_needs_its_slot_and_every_row_behind_it_says_so(tmp_path: Path) -> None:
+    samples = corpus(tmp_path)
+    loaded = build_family("gemma3")
+    with pytest.raises(InputError, match=r"0 caption slots and extract\.caption_in_prompt=True; write \{caption\} once in extract\.prompt_en"):
+        filled(loaded, config("extract.caption_in_prompt=true"), samples)
+    with pytest.raises(InputError, match=r"1 caption slots and extract\.caption_in_prompt=False; remove"):
+        filled(loaded, config('extract.prompt_en="{image}{caption}"'), samples)
+    for family, en, ar in (
+        ("gemma3", "{image}see: {caption} so describe:", "{caption} {image}صف:"),
+        ("paligemma", "{image}see: {caption}", "{image}صف: {caption}."),
+        ("llama", "see: {caption} so describe:", "صف: {caption}:"),
+    ):
+        loaded = build_family(family)
+        cfg = config_for(loaded, "extract.caption_in_prompt=true", f'extract.prompt_en="{en}"', f'extract.prompt_ar="{ar}"')
+        done = filled(loaded, cfg, samples)
+        assert {status for status, *_ in done.status.values()} == {"done"}
+        for sample_id, language in done.status:
+            rows = [row for row in done.index if (row["sample_id"], row["language"]) == (sample_id, language)]
+            inside = [row for row in rows if row["token_kind"] == "caption" and not row["decision"]]
+            text = loaded.tokenizer.decode([row["token_id"] for row in inside])
+            caption = samples[int(sample_id[1:])].captions[language == "ar"]
+            assert caption is not None and caption in text and len(text) <= len(caption) + 3
+            first = min(row["position"] for row in inside)
+            assert {row["reads_caption"] for row in rows if row["position"] >= first} == {True}
+            assert {row["reads_caption"] for row in rows if row["position"] < first} <= {family == "paligemma"}
+            assert sum(row["decision"] for row in rows) == sum(row["last"] for row in rows) == 1
+
+
+def blown_up(family: str, dtype: torch.dtype, factor: float) -> LoadedModel:
+    """The family with one MLP's output weights so large that its layer leaves the range of `dtype`."""
+    built = build_family(family)
+    import copy
+
+    model = copy.deepcopy(built.model).to(dtype)
+    loaded = from_parts(model, built.tokenizer, built.processor, name="blown-up")
+    with torch.no_grad():
+        loaded.adapter.layers[1].mlp.down_proj.weight.mul_(factor)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor", "stored"),
+    [(torch.float16, 3e4, "float32"), (torch.bfloat16, 1e38, "bfloat16"), (torch.float32, 1e38, "bfloat16"), (torch.float32, 1e38, "float32")],
+)
+def test_a_number_format_that_overflows_names_sample_layer_and_format(dtype: torch.dtype, factor: float, stored: str, tmp_path: Path) -> None:
+    loaded = blown_up("llama", dtype, factor)
+    name = str(dtype).removeprefix("torch.")
+    cfg = text_config(f"model.dtype={name}", f"extract.dtype={stored}")
+    with pytest.raises(InputError, match=rf"sample s\d \((en|ar)\): activations at L01\.resid_post are not finite in {name} \(stored as {stored}\)"):
+        filled(loaded, cfg, corpus(tmp_path))
+    assert not loaded.adapter.layers[1]._forward_hooks
+
+
+def test_a_value_that_only_bfloat16_cannot_hold_is_refused_and_not_kept_as_infinity(tmp_path: Path) -> None:
+    from saebias.identifiers import HookPoint
+    from saebias.stages.extract_rows import Row
+
+    done = filled(build_family("llama"), text_config("extract.dtype=bfloat16"), corpus(tmp_path))
+    extractor = done.job.extractor
+    item = done.job.shards[0][0]
+    row = Row(item, 0, None, (), 0, True, True, *[np.zeros(1, int)] * 4)  # type: ignore[arg-type]
+    stored = np.zeros((1, 2), np.uint16)
+    # The largest float32 rounds up to infinity in bfloat16.
+    x = torch.tensor([[1.0, float(np.finfo(np.float32).max)]])
+    with pytest.raises(InputError, match=r"sample s0 \(en\): activations at L00\.resid_post are not finite in float32 \(stored as bfloat16\)"):
+        extractor._store(x, HookPoint(0), np.array([0]), np.array([0]), [row], stored)
+
+
+def test_the_old_key_says_what_it_is_called_now() -> None:
+    with pytest.raises(ConfigError, match=r"key extract\.image_tokens is now called extract\.tokens\.image"):
+        load_config(None, ["extract.image_tokens=none"])
+    with pytest.raises(ConfigError, match="no kind of token is kept"):
+        load_config(None, ["extract.tokens={image: none, prompt: false, caption: false, decision: false, last: false}"])
+    with pytest.raises(ConfigError, match="image"):
+        load_config(None, ["extract.tokens.image=0"])
+
+
+def test_a_caption_longer_than_a_shard_is_an_error_that_names_the_key(tmp_path: Path) -> None:
+    loaded = build_family("gemma3")
+    cfg = config("extract.shard_rows=256")
+    samples = corpus(tmp_path, [("cook " * 400, None)])
+    wide = replace(loaded, adapter=replace(loaded.adapter, max_positions=10_000))
+    with pytest.raises(InputError, match=r"sample s0: its en caption takes \d+ rows, more than extract\.shard_rows=256; raise that"):
+        plan_shards(cfg, wide, samples, wordings(cfg, wide))
+
+
+class TooLarge(torch.nn.Module):
+    """An attention-free stand-in for memory: the forward pass really asks for far more than there is once a pass has more than `most` tokens."""
+
+    def __init__(self, inner: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.inner, self.most = inner, most
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if ids.numel() > self.most:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return self.inner(ids)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAEBIAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("family", ["gemma3", "llama"])
+def test_out_of_memory_halves_the_pass_goes_on_and_is_remembered(family: str, tmp_path: Path, cache: Path) -> None:
+    import copy
+
+    built, samples = build_family(family), corpus(tmp_path, CAPTIONS * 4)
+    whole = filled(built, config_for(built), samples)
+    model = copy.deepcopy(built.model)
+    model.set_input_embeddings(TooLarge(model.get_input_embeddings(), 90))
+    loaded = replace(from_parts(_with_weight(model), built.tokenizer, built.processor, name="small-memory"), digest="0" * 64)
+    said = Said()
+    done = filled(loaded, config_for(built), samples, said)
+    assert done.index == whole.index and done.shard.status == whole.shard.status
+    assert np.abs(done.shard.stored_NLD - whole.shard.stored_NLD).max() < 2e-5 * np.abs(whole.shard.stored_NLD).max()
+    assert said.warnings and all("out of memory with" in message and str(cache) in message for message in said.warnings)
+    # What was learnt is where the next run begins: it meets its limit at less than half of the first attempt, if at all.
+    again = Said()
+    assert np.array_equal(filled(loaded, config_for(built), samples, again).index, done.index)
+    first = int(said.warnings[0].split(" with ")[1].split()[0])
+    assert all(int(message.split(" with ")[1].split()[0]) <= first / 2 for message in again.warnings)
+    assert json.loads((cache / "token-budgets.json").read_text()) != {}
+    tiny = copy.deepcopy(model)
+    tiny.get_input_embeddings().most = 3
+    with pytest.raises(OutOfMemory, match=r"sample s\d+: a single row of \d+ tokens does not fit"):
+        filled(from_parts(tiny, built.tokenizer, built.processor, name="no-memory"), config_for(built), samples, said)
+
+
+def _with_weight(model: torch.nn.Module) -> torch.nn.Module:
+    wrapper = model.get_input_embeddings()
+    wrapper.weight = wrapper.inner.weight
+    return model
+
+
+LIMITED = """
+import resource, sys, tempfile
+from pathlib import Path
+from tests.stages.extract_rig import CAPTIONS, text_config, corpus, filled
+from tests.stages.test_extract_bad_input import Said, wide_llama
+import torch
+torch.set_num_threads(1)
+loaded = wide_llama()
+samples = corpus(Path(sys.argv[1]), [(f"{en} {en} {en} {en}", ar) for en, ar in CAPTIONS * 40])
+cfg = text_config("runtime.token_budget=100000", "extract.shard_rows=16384", "extract.layers=1")
+filled(loaded, text_config("extract.layers=1"), samples[:2])
+now = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (now + int(float(sys.argv[2]) * 2**20),) * 2)
+said = Said()
+done = filled(loaded, cfg, samples, said)
+print(len(said.warnings), sum(status == "done" for status, *_ in done.status.values()))
+"""
+
+
+def wide_llama() -> LoadedModel:
+    """A text-only model whose MLP needs much memory per token."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    built = build_family("llama")
+    config = LlamaConfig(**{**built.model.config.to_dict(), "intermediate_size": 8192})
+    torch.manual_seed(1)
+    return from_parts(AutoModelForCausalLM.from_config(config), built.tokenizer, None, name="wide-llama")
+
+
+@pytest.mark.slow
+def test_a_real_limit_on_memory_is_survived_with_smaller_passes(tmp_path: Path, cache: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), "330"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    warnings, finished = (int(word) for word in done.stdout.split())
+    assert warnings >= 1 and finished == 2 * 5 * 40

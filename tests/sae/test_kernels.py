@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saebias.errors import InputError
-from saebias.sae.bench import time_step
+from saebias.sae.bench.step import time_step
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
 from saebias.sae.kernels.plain import PlainKernels

@@ -6,19 +6,16 @@ clipping, Adam, dead latents) over that of one float32 encoder product of the sa
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import resource
 import time
 from dataclasses import dataclass
 
 import torch
 
-from saebias.errors import InputError
 from saebias.sae.module import SaeSpec
 from saebias.sae.trainer import SaeTrainer, TrainConfig
 
-SHAPES = ("192x1536x1024", "256x2048x4096", "576x4608x4096", "640x5120x4096", "640x10240x4096")
+SHAPES = ("256x2048x4096", "576x4608x4096", "640x5120x4096", "640x10240x4096", "2560x20480x1024")
 STEPS_BEFORE = 5
 
 
@@ -65,27 +62,3 @@ def time_step(d_model: int, n_latents: int, batch_size: int, *, k: int = 32, ker
     tokens_per_second = batch_size * n_steps / step_seconds
     name = f"{d_model}x{n_latents} B{batch_size} k{k}"
     return StepTiming(name, trainer.kernels.name, product_ms, step_ms, step_ms / product_ms, tokens_per_second, peak_mib)
-
-
-def main() -> None:
-    """Print one line a shape."""
-    parser = argparse.ArgumentParser(prog="python -m saebias.sae.bench", description="Processor time of a training step over that of one encoder product.")
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, help="model width x latents x rows of a batch, such as 256x2048x4096")
-    parser.add_argument("--kernels", default="auto", help="auto, numba or torch")
-    parser.add_argument("--k", type=int, default=32)
-    arguments = parser.parse_args()
-    print(f"{'shape':26} {'kernels':8} {'product ms':>10} {'step ms':>9} {'step/GEMM':>9} {'tokens/cpu-s':>12} {'peak MiB':>9}")
-    # A process for each shape: memory once taken never shows as given back.
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for shape in arguments.shapes:
-            sizes = shape.split("x")
-            if len(sizes) != 3 or not all(size.isdigit() for size in sizes):
-                raise InputError(f"{shape!r} is no shape; write it like 256x2048x4096")
-            t = pool.apply(time_step, tuple(map(int, sizes)), {"k": arguments.k, "kernels": arguments.kernels})
-            print(
-                f"{t.shape:26} {t.kernels:8} {t.product_ms:10.1f} {t.step_ms:9.1f} {t.step_per_product:9.2f} {t.tokens_per_cpu_second:12,.0f} {t.peak_mib:9.0f}"
-            )
-
-
-if __name__ == "__main__":
-    main()

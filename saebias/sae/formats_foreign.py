@@ -1,7 +1,8 @@
-"""Dictionaries of other libraries: SAELens, sparsify and dictionary_learning folders, read and written.
+"""Dictionaries of other libraries: SAELens, sparsify and dictionary_learning folders, read. `formats_export` writes them.
 
 Every format is brought to the one convention of `SparseAutoencoder`: pre-activations are `(x - b_dec) W_enc + b_enc`. Where a library does not take b_dec
-off the input, b_dec W_enc goes into b_enc. A matrix is turned by its shape; where it is square, by what the format says.
+off the input, b_dec W_enc goes into b_enc. A matrix stored the other way round is known by its shape, turned, and named in the metadata; a square one is taken
+as the format says, and `transposed_square` tells by reconstruction whether that was right.
 Shapes: D model width, F latents.
 """
 
@@ -10,21 +11,33 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from saebias.errors import InputError, StoreError
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 
 Config = Mapping[str, object]
+DICTIONARY_LEARNING_CLASSES = (
+    "AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder", "AutoEncoder", "AutoEncoderNew",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReadIn:
+    """A dictionary and the matrices (`encoder`, `decoder`) that its folder keeps the other way round than its library."""
+
+    sae: SparseAutoencoder
+    transposed: tuple[str, ...]
 
 
 def load_foreign_sae(folder: Path) -> tuple[SparseAutoencoder, dict[str, object]]:
-    """The dictionary of a SAELens, sparsify or dictionary_learning folder, and the library's own config as metadata.
+    """The dictionary of a SAELens, sparsify or dictionary_learning folder, and as metadata the library, its config, and the matrices found `transposed`.
 
     Raises StoreError for a missing or damaged file, InputError for a folder of no known kind, a missing key, or shapes that do not fit together.
     """
@@ -32,13 +45,36 @@ def load_foreign_sae(folder: Path) -> tuple[SparseAutoencoder, dict[str, object]
     config = _read_json(folder / config_name)
     tensors = _read_tensors(folder / weights_name)
     try:
-        sae = read(config, tensors)
+        read_in = read(config, tensors)
     except KeyError as error:
         raise InputError(f"{folder} looks like a {library} SAE but has no {error.args[0]!r}; it has {', '.join(sorted({*config, *tensors}))}") from error
-    return sae, {"library": library, "config": dict(config)}
+    return read_in.sae, {"library": library, "config": dict(config), "transposed": list(read_in.transposed)}
 
 
-def _recognise(folder: Path) -> tuple[str, str, str, Callable[[Config, Mapping[str, Tensor]], SparseAutoencoder]]:
+@torch.no_grad()
+def transposed_square(sae: SparseAutoencoder, x_ND: Tensor) -> str | None:
+    """`encoder`, `decoder` or `encoder and decoder` when a square dictionary rebuilds the rows [N, D] less than half as badly with that matrix turned.
+
+    None for a dictionary that is not square, where shapes tell, and for one that is better as it is.
+    """
+    if sae.spec.n_latents != sae.spec.d_model:
+        return None
+    errors = {"": _squared_error(sae, x_ND)}
+    for name, matrices in (("encoder", (sae.W_enc_DF,)), ("decoder", (sae.W_dec_FD,)), ("encoder and decoder", (sae.W_enc_DF, sae.W_dec_FD))):
+        for matrix in matrices:
+            matrix.copy_(matrix.T.clone())
+        errors[name] = _squared_error(sae, x_ND)
+        for matrix in matrices:
+            matrix.copy_(matrix.T.clone())
+    best = min(errors, key=lambda name: errors[name])
+    return best if errors[best] < 0.5 * errors[""] else None
+
+
+def _squared_error(sae: SparseAutoencoder, x_ND: Tensor) -> float:
+    return (sae(x_ND) - x_ND).double().square().sum().item()
+
+
+def _recognise(folder: Path) -> tuple[str, str, str, Callable[[Config, Mapping[str, Tensor]], ReadIn]]:
     if (folder / "sae_weights.safetensors").is_file():
         return "SAELens", "cfg.json", "sae_weights.safetensors", _from_saelens
     if (folder / "sae.safetensors").is_file() and (folder / "cfg.json").is_file():
@@ -49,10 +85,12 @@ def _recognise(folder: Path) -> tuple[str, str, str, Callable[[Config, Mapping[s
     raise InputError(f"{folder} holds no SAE of a known library; expected {expected}")
 
 
-def _from_saelens(config: Config, tensors: Mapping[str, Tensor]) -> SparseAutoencoder:
+def _from_saelens(config: Config, tensors: Mapping[str, Tensor]) -> ReadIn:
     architecture = str(config["architecture"])
     if config.get("normalize_activations", "none") not in ("none", None):
         raise InputError(f"the SAELens SAE normalises activations ({config['normalize_activations']!r}); fold that into its weights before importing it")
+    if config.get("reshape_activations", "none") not in ("none", None):
+        raise InputError(f"the SAELens SAE reshapes activations ({config['reshape_activations']!r}); only SAEs on one vector a token can be imported")
     kinds = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
     if architecture not in kinds:
         raise InputError(f"SAELens architecture {architecture!r} cannot be imported; known are {', '.join(kinds)}")
@@ -68,7 +106,7 @@ def _from_saelens(config: Config, tensors: Mapping[str, Tensor]) -> SparseAutoen
     return _built(kinds[architecture], k, parts, b_dec_off_input=bool(config["apply_b_dec_to_input"]), rescale=rescale)
 
 
-def _from_sparsify(config: Config, tensors: Mapping[str, Tensor]) -> SparseAutoencoder:
+def _from_sparsify(config: Config, tensors: Mapping[str, Tensor]) -> ReadIn:
     if config.get("transcode") or config.get("skip_connection"):
         raise InputError("the sparsify folder holds a transcoder, not an autoencoder; only autoencoders can be imported")
     if config.get("activation", "topk") != "topk":
@@ -78,17 +116,20 @@ def _from_sparsify(config: Config, tensors: Mapping[str, Tensor]) -> SparseAutoe
     return _built("topk", _integer(config["k"]), parts, b_dec_off_input=True)
 
 
-def _from_dictionary_learning(config: Config, tensors: Mapping[str, Tensor]) -> SparseAutoencoder:
+def _from_dictionary_learning(config: Config, tensors: Mapping[str, Tensor]) -> ReadIn:
     trainer = config["trainer"]
     if not isinstance(trainer, Mapping):
         raise InputError(f"the dictionary_learning config has trainer {trainer!r}, expected a mapping with dict_class")
     kind = str(trainer["dict_class"])
-    if kind in ("AutoEncoderTopK", "BatchTopKSAE", "AutoEncoder", "GatedAutoEncoder"):
+    if kind in ("AutoEncoderTopK", "BatchTopKSAE", "AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder"):
         parts = {"W_enc": tensors["encoder.weight"].T, "W_dec": tensors["decoder.weight"].T}
-    elif kind == "JumpReluAutoEncoder":
-        parts = {"W_enc": tensors["W_enc"], "W_dec": tensors["W_dec"], "b_enc": tensors["b_enc"], "threshold": tensors["threshold"]}
+    elif kind in ("JumpReluAutoEncoder", "MatryoshkaBatchTopKSAE"):
+        parts = {name: tensors[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
     else:
-        raise InputError(f"dictionary_learning class {kind!r} cannot be imported")
+        raise InputError(f"dictionary_learning class {kind!r} cannot be imported; known are {', '.join(DICTIONARY_LEARNING_CLASSES)}")
+    if kind == "MatryoshkaBatchTopKSAE":
+        prefixes = tuple(torch.cumsum(tensors["group_sizes"], 0).tolist())
+        return _built("matryoshka", int(tensors["k"]), parts, b_dec_off_input=True, prefixes=prefixes)
     if kind in ("AutoEncoderTopK", "BatchTopKSAE"):
         parts |= {"b_enc": tensors["encoder.bias"], "b_dec": tensors["b_dec"]}
         k = int(tensors["k"]) if "k" in tensors else _integer(trainer["k"])
@@ -97,17 +138,21 @@ def _from_dictionary_learning(config: Config, tensors: Mapping[str, Tensor]) -> 
         return _built("batchtopk", k, parts | {"threshold": tensors["threshold"]}, b_dec_off_input=True)
     if kind == "AutoEncoder":
         return _built("relu", 0, parts | {"b_enc": tensors["encoder.bias"], "b_dec": tensors["bias"]}, b_dec_off_input=True)
+    if kind == "AutoEncoderNew":
+        return _built("relu", 0, parts | {"b_enc": tensors["encoder.bias"], "b_dec": tensors["decoder.bias"]}, b_dec_off_input=False)
     if kind == "GatedAutoEncoder":
         gate = {"b_enc": tensors["gate_bias"], "b_mag": tensors["mag_bias"], "r_mag": tensors["r_mag"], "b_dec": tensors["decoder_bias"]}
         return _built("gated", 0, parts | gate, b_dec_off_input=True)
-    return _built("jumprelu", 0, parts | {"b_dec": tensors["b_dec"]}, b_dec_off_input=False)
+    return _built("jumprelu", 0, parts, b_dec_off_input=False)
 
 
 @torch.no_grad()
-def _built(architecture: str, k: int, parts: Mapping[str, Tensor], *, b_dec_off_input: bool, rescale: bool = False) -> SparseAutoencoder:
+def _built(architecture: str, k: int, parts: Mapping[str, Tensor], *, b_dec_off_input: bool, rescale: bool = False, prefixes: tuple[int, ...] = ()) -> ReadIn:
     d_model, n_latents = len(parts["b_dec"]), len(parts["b_enc"])
     W_enc_DF = _turned(parts["W_enc"].float(), (d_model, n_latents), "encoder")
     W_dec_FD = _turned(parts["W_dec"].float(), (n_latents, d_model), "decoder")
+    stored_and_used = (("encoder", parts["W_enc"], W_enc_DF), ("decoder", parts["W_dec"], W_dec_FD))
+    transposed = tuple(name for name, stored, used in stored_and_used if stored.shape != used.shape)
     biases = {name: parts[name].float() for name in ("b_enc", "b_mag") if name in parts}
     b_dec_D = parts["b_dec"].float()
     if not b_dec_off_input:
@@ -119,7 +164,7 @@ def _built(architecture: str, k: int, parts: Mapping[str, Tensor], *, b_dec_off_
         # The library ranks codes by what they add to the output: the same as a dictionary of unit rows with that factor in its encoder.
         norm_F = W_dec_FD.norm(dim=1)
         W_enc_DF, b_enc_F, W_dec_FD = W_enc_DF * norm_F, b_enc_F * norm_F, W_dec_FD / norm_F[:, None]
-    sae = SparseAutoencoder(SaeSpec(d_model, n_latents, k, architecture))
+    sae = SparseAutoencoder(SaeSpec(d_model, n_latents, k, architecture, prefixes=prefixes))
     values = {"W_enc_DF": W_enc_DF, "b_enc_F": b_enc_F, "W_dec_FD": W_dec_FD, "b_dec_D": b_dec_D}
     for theirs, ours in (("threshold", "threshold_F"), ("r_mag", "r_mag_F"), ("b_mag", "b_mag_F")):
         if theirs in parts:
@@ -128,7 +173,7 @@ def _built(architecture: str, k: int, parts: Mapping[str, Tensor], *, b_dec_off_
         if values[name].shape != parameter.shape:
             raise InputError(f"the imported {name} has shape {tuple(values[name].shape)}, {n_latents} latents of width {d_model} need {tuple(parameter.shape)}")
         parameter.copy_(values[name])
-    return sae
+    return ReadIn(sae, transposed)
 
 
 def _turned(matrix: Tensor, shape: tuple[int, int], what: str) -> Tensor:
@@ -165,79 +210,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(read, dict) or not all(isinstance(value, Tensor) for value in read.values()):
         raise InputError(f"{path} does not hold a mapping of names to tensors; expected a state dict")
     return read
-
-
-def save_saelens(folder: Path, sae: SparseAutoencoder, metadata: Mapping[str, object]) -> list[Path]:
-    """Write the dictionary as a SAELens folder and return its files; batchtopk and matryoshka become the jumprelu with the same thresholds.
-
-    `metadata` (model_name, hook_name ...) goes under that key of cfg.json.
-    """
-    names = {"topk": "topk", "batchtopk": "jumprelu", "matryoshka": "jumprelu", "jumprelu": "jumprelu", "gated": "gated", "relu": "standard"}
-    kind = names[sae.spec.architecture]
-    tensors = {"W_enc": sae.W_enc_DF, "W_dec": sae.W_dec_FD, "b_dec": sae.b_dec_D}
-    if kind == "gated":
-        tensors |= {"b_gate": sae.b_enc_F, "r_mag": sae.r_mag_F, "b_mag": sae.b_mag_F}
-    else:
-        tensors["b_enc"] = sae.b_enc_F
-    if kind == "jumprelu":
-        tensors["threshold"] = sae.threshold_F
-    config: dict[str, object] = {
-        "architecture": kind,
-        "d_in": sae.spec.d_model,
-        "d_sae": sae.spec.n_latents,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "metadata": dict(metadata),
-    }
-    if kind == "topk":
-        config |= {"k": sae.spec.k, "rescale_acts_by_decoder_norm": False}
-    return _written(folder, "cfg.json", config, "sae_weights.safetensors", tensors)
-
-
-def save_sparsify(folder: Path, sae: SparseAutoencoder) -> list[Path]:
-    """Write a topk dictionary as a sparsify folder and return its files; raises InputError for other architectures."""
-    if sae.spec.architecture != "topk":
-        raise InputError(f"sparsify has no {sae.spec.architecture} SAEs; export this one in the SAELens format")
-    spec = sae.spec
-    config: dict[str, object] = {
-        "activation": "topk",
-        "d_in": spec.d_model,
-        "expansion_factor": max(1, round(spec.n_latents / spec.d_model)),
-        "k": spec.k,
-        "multi_topk": False,
-        "normalize_decoder": True,
-        "num_latents": spec.n_latents,
-        "skip_connection": False,
-        "transcode": False,
-    }
-    tensors = {"encoder.weight": sae.W_enc_DF.T, "encoder.bias": sae.b_enc_F, "W_dec": sae.W_dec_FD, "b_dec": sae.b_dec_D}
-    return _written(folder, "cfg.json", config, "sae.safetensors", tensors)
-
-
-def save_dictionary_learning(folder: Path, sae: SparseAutoencoder, trainer: Mapping[str, object]) -> list[Path]:
-    """Write a topk or batchtopk dictionary as a dictionary_learning folder and return its files; `trainer` (layer, lm_name ...) joins its config."""
-    classes = {"topk": "AutoEncoderTopK", "batchtopk": "BatchTopKSAE"}
-    if sae.spec.architecture not in classes:
-        raise InputError(f"{sae.spec.architecture} SAEs are not exported to dictionary_learning; export this one in the SAELens format")
-    spec = sae.spec
-    config = {"trainer": {**trainer, "dict_class": classes[spec.architecture], "activation_dim": spec.d_model, "dict_size": spec.n_latents, "k": spec.k}}
-    tensors = {"encoder.weight": sae.W_enc_DF.T, "encoder.bias": sae.b_enc_F, "decoder.weight": sae.W_dec_FD.T, "b_dec": sae.b_dec_D, "k": torch.tensor(spec.k)}
-    # Their threshold is one number for all latents; -1 means that none was estimated.
-    tensors["threshold"] = sae.threshold_F.mean() if spec.architecture == "batchtopk" else torch.tensor(-1.0)
-    return _written(folder, "config.json", config, "ae.pt", tensors)
-
-
-def _written(folder: Path, config_name: str, config: Mapping[str, object], weights_name: str, tensors: Mapping[str, Tensor]) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    config_path, weights_path = folder / config_name, folder / weights_name
-    unfinished = weights_path.with_name(weights_name + ".tmp")
-    if weights_path.suffix == ".pt":
-        torch.save(plain, unfinished)
-    else:
-        save_file(plain, unfinished)
-    config_path.write_text(json.dumps(config, indent=2), encoding="utf-8")
-    unfinished.replace(weights_path)
-    return [config_path, weights_path]

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from saebias.errors import InputError, StoreError
-from saebias.sae.formats_foreign import load_foreign_sae, save_dictionary_learning, save_saelens, save_sparsify
+from saebias.sae.formats_export import save_dictionary_learning, save_saelens, save_sparsify
+from saebias.sae.formats_foreign import load_foreign_sae, transposed_square
 from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
 
 D_MODEL, N_LATENTS, K = 8, 24, 3
@@ -38,8 +39,9 @@ def write(folder: Path, config_name: str, config: dict[str, object], weights_nam
     return folder
 
 
-def assert_same(folder: Path, x_ND: torch.Tensor, codes_NF: torch.Tensor, x_hat_ND: torch.Tensor) -> None:
+def assert_same(folder: Path, x_ND: torch.Tensor, codes_NF: torch.Tensor, x_hat_ND: torch.Tensor, transposed: tuple[str, ...] = ()) -> None:
     sae, meta = load_foreign_sae(folder)
+    assert meta["transposed"] == list(transposed)
     torch.testing.assert_close(sae.encode(x_ND), codes_NF, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sae(x_ND), x_hat_ND, rtol=1e-4, atol=1e-5)
     assert meta["config"]
@@ -97,7 +99,7 @@ def test_sparsify_with_its_decoder_either_way_round(tmp_path, turned):
     codes_NF = top_k((x_ND - p["b_dec"]) @ p["encoder.weight"].T + p["encoder.bias"])
     on_disk = p | ({"W_dec": p["W_dec"].T} if turned else {})
     write(tmp_path, "cfg.json", {"activation": "topk", "k": K, "num_latents": N_LATENTS, "d_in": D_MODEL}, "sae.safetensors", on_disk)
-    assert_same(tmp_path, x_ND, codes_NF, codes_NF @ p["W_dec"] + p["b_dec"])
+    assert_same(tmp_path, x_ND, codes_NF, codes_NF @ p["W_dec"] + p["b_dec"], ("decoder",) if turned else ())
 
 
 def test_dictionary_learning_classes(tmp_path, d_model):
@@ -115,6 +117,12 @@ def test_dictionary_learning_classes(tmp_path, d_model):
         ("BatchTopKSAE", p | bias | {"k": torch.tensor(K), "threshold": torch.tensor(1.5)}, torch.relu(pre_NF) * (pre_NF > 1.5)),
         ("AutoEncoder", p | {"encoder.bias": bias["encoder.bias"], "bias": bias["b_dec"]}, torch.relu(pre_NF)),
         ("GatedAutoEncoder", p | gated, (linear_NF + gated["gate_bias"] > 0) * torch.relu(gated["r_mag"].exp() * linear_NF + gated["mag_bias"])),
+        ("AutoEncoderNew", p | {"encoder.bias": bias["encoder.bias"], "decoder.bias": bias["b_dec"]}, torch.relu(jump_pre_NF)),
+        (
+            "MatryoshkaBatchTopKSAE",
+            jump | {"k": torch.tensor(K), "threshold": torch.tensor(1.5), "group_sizes": torch.tensor([8, 16])},
+            torch.relu(pre_NF) * (pre_NF > 1.5),
+        ),
         ("JumpReluAutoEncoder", jump, torch.relu(jump_pre_NF) * (jump_pre_NF > threshold_F)),
     ]:
         write(tmp_path, "config.json", {"trainer": {"dict_class": name}}, "ae.pt", tensors)
@@ -127,20 +135,43 @@ def test_what_is_written_is_read_back_with_equal_numbers(tmp_path, architecture)
     with torch.no_grad():
         for seed, parameter in enumerate(sae.parameters()):
             parameter.copy_(normal(20 + seed, *parameter.shape))
-        if architecture == "batchtopk":
+        if architecture in ("batchtopk", "matryoshka"):
             sae.threshold_F.fill_(0.7)
     save_saelens(tmp_path / "saelens", sae, {"model_name": "tiny"})
     folders = [tmp_path / "saelens"]
     if architecture == "topk":
         save_sparsify(tmp_path / "sparsify", sae)
         folders.append(tmp_path / "sparsify")
-    if architecture in ("topk", "batchtopk"):
-        save_dictionary_learning(tmp_path / "dl", sae, {"layer": 3})
-        folders.append(tmp_path / "dl")
+    save_dictionary_learning(tmp_path / "dl", sae, {"layer": 3})
+    folders.append(tmp_path / "dl")
     x_ND = normal(5, 50, D_MODEL)
     for folder in folders:
         loaded, _ = load_foreign_sae(folder)
-        torch.testing.assert_close(loaded(x_ND), sae(x_ND))
+        torch.testing.assert_close(loaded(x_ND), sae(x_ND), rtol=1e-4, atol=1e-4)
+
+
+def test_thresholds_that_dictionary_learning_cannot_keep_are_refused(tmp_path):
+    sae = SparseAutoencoder(SaeSpec(D_MODEL, N_LATENTS, K, "batchtopk"))
+    with torch.no_grad():
+        sae.threshold_F.copy_(torch.arange(float(N_LATENTS)))
+    with pytest.raises(InputError, match="thresholds from 0 to 23 cannot be kept"):
+        save_dictionary_learning(tmp_path, sae, {})
+
+
+@pytest.mark.parametrize("turned", ["encoder", "decoder", "encoder and decoder"])
+def test_a_square_matrix_that_was_stored_the_other_way_round_is_told_by_reconstruction(turned):
+    sae = SparseAutoencoder(SaeSpec(SQUARE, SQUARE, 20))
+    with torch.no_grad():
+        rotation, _ = torch.linalg.qr(normal(1, SQUARE, SQUARE))
+        sae.W_enc_DF.copy_(torch.cat([rotation, -rotation], 1)[:, :SQUARE])
+        sae.W_dec_FD.copy_(sae.W_enc_DF.T)
+        x_ND = torch.relu(normal(2, 200, SQUARE)) @ sae.W_dec_FD
+        assert transposed_square(sae, x_ND) is None
+        for name, matrix in (("encoder", sae.W_enc_DF), ("decoder", sae.W_dec_FD)):
+            if name in turned:
+                matrix.copy_(matrix.T.clone())
+    assert transposed_square(sae, x_ND) == turned
+    assert transposed_square(SparseAutoencoder(SaeSpec(8, 30, 3)), normal(3, 5, 8)) is None
 
 
 def test_folders_that_cannot_be_used_are_named_in_one_line(tmp_path):

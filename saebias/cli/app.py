@@ -90,8 +90,8 @@ _stage_command(None, "run-all", "All stages, resumable: what is up to date is sk
 def query(
     text: Annotated[str | None, typer.Argument(help="A named query, or one SELECT in quotes.", metavar="[NAME|SQL]")] = None,
     param: Annotated[list[str] | None, typer.Option("-p", "--param", help="A parameter of a named query. May be repeated.", metavar="KEY=VALUE")] = None,
-    format_: Annotated[str, typer.Option("-f", "--format", help="table, csv, json or parquet.")] = "table",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write to this file instead of stdout.")] = None,
+    format_: Annotated[str | None, typer.Option("-f", "--format", help="table, csv, json or parquet. Default: table, or what --out ends in.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write to this file instead of stdout; .csv, .json or .parquet say the format.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Run the consistency checks; exit code 1 when one finds something.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
 from saebias.cli.console import make_reporter
+from saebias.cli.tables import output, print_rows
 from saebias.config.load import load_config
 from saebias.config.schema import Config
 from saebias.corpus.label_files import PLAIN
@@ -70,7 +68,8 @@ def run_score_command(asked: Asked, config: Path | None, overrides: Sequence[str
     except KeyboardInterrupt:
         print("saebias: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
-    _print(cfg, stage, what, asked.format, reporter)
+    with output():
+        _print(cfg, stage, what, asked.format, reporter)
     return 0
 
 
@@ -121,47 +120,34 @@ def _parts(folder: Path, table: str) -> list[Path]:
     return sorted(part_paths(folder, table), key=lambda path: (path.name.startswith("compare-"), path.name))
 
 
-@contextmanager
-def _utf8_stdout() -> Generator[TextIO]:
-    stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
-    try:
-        yield stream
-        stream.flush()
-    finally:
-        stream.detach()
+def _utf8_stdout() -> codecs.StreamWriter:
+    # A text wrapper would close stdout behind our back when its reader goes away.
+    return codecs.getwriter("utf-8")(sys.stdout.buffer)
 
 
 def _write_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    with _utf8_stdout() as stream:
-        writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    writer = csv.DictWriter(_utf8_stdout(), fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def _write_json(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     # One row after another: a million labels are no list in memory.
-    with _utf8_stdout() as stream:
-        between = "["
-        for row in rows:
-            if row.get("evidence") is not None:
-                row["evidence"] = json.loads(row["evidence"])
-            stream.write(f"{between}\n {json.dumps({name: row[name] for name in columns}, ensure_ascii=False)}")
-            between = ","
-        stream.write("[]\n" if between == "[" else "\n]\n")
+    stream = _utf8_stdout()
+    between = "["
+    for row in rows:
+        if row.get("evidence") is not None:
+            row["evidence"] = json.loads(row["evidence"])
+        stream.write(f"{between}\n {json.dumps({name: row[name] for name in columns}, ensure_ascii=False)}")
+        between = ","
+    stream.write("[]\n" if between == "[" else "\n]\n")
 
 
 def _write_table(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     shown = list(islice(rows, TABLE_ROWS + 1))
     used = [name for name in columns if any(row[name] is not None for row in shown)]
-    table = Table()
-    for name in used:
-        numeric = all(row[name] is None or (isinstance(row[name], int | float) and not isinstance(row[name], bool)) for row in shown)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in shown[:TABLE_ROWS]:
-        table.add_row(*(_cell(name, row[name]) for name in used))
-    # Arabic forms and captions are printed whatever encoding the terminal claims.
-    with _utf8_stdout() as stream:
-        Console(file=stream, width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
+    numeric = [all(row[name] is None or (isinstance(row[name], int | float) and not isinstance(row[name], bool)) for row in shown) for name in used]
+    print_rows(used, numeric, [[_cell(name, row[name]) for name in used] for row in shown[:TABLE_ROWS]])
     if len(shown) > TABLE_ROWS:
         print(f"the first {TABLE_ROWS} rows; --format csv or json gives all", file=sys.stderr)
 

@@ -163,6 +163,8 @@ class MechanisticConfig(Slice):
     """Bootstrap draws over picture groups."""
     images: int = Field(32, ge=4)
     """Pictures of each visual gender for logit attribution, and scene pairs for patching: both run the model anew."""
+    tuned_lens: bool = False
+    """Also read through a tuned lens, trained on the sae and select splits (half a minute more)."""
     pairs: Path | None = None
     """CSV with columns woman, man (sample ids): pictures of one scene that differ in the person's gender alone. The demonstration composes its own."""
 

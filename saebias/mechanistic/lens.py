@@ -22,8 +22,12 @@ Unembed = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LensRow:
-    """The lens at one layer for one language and visual gender: means over images, the gap with its image-cluster interval."""
+    """The lens at one layer for one language and visual gender: means over images, the gap with its image-cluster interval.
 
+    `lens` is "logit" or "tuned"; `female_rank`, `male_rank` are medians over images of the rank of the likeliest F (M) token, 0 for the top.
+    """
+
+    lens: str
     layer: int
     language: str
     visual_gender: str
@@ -32,6 +36,8 @@ class LensRow:
     gap_high: float
     kl_to_final: float
     entropy: float
+    female_rank: float
+    male_rank: float
     n_images: int
     n_clusters: int
 
@@ -52,7 +58,15 @@ class LensReading:
     top_id: np.ndarray
 
     def rows(
-        self, layers: Sequence[int], language: Sequence[str], visual_gender: Sequence[str], clusters: Sequence[object], *, seed: int, n_draws: int = 2000
+        self,
+        layers: Sequence[int],
+        language: Sequence[str],
+        visual_gender: Sequence[str],
+        clusters: Sequence[object],
+        *,
+        seed: int,
+        n_draws: int = 2000,
+        lens: str = "logit",
     ) -> list[LensRow]:
         """Means per layer, language and visual gender; `layers` numbers the L layers, the other sequences have one entry per row."""
         language_N, gender_N, cluster_N = np.asarray(language), np.asarray(visual_gender), np.asarray(clusters)
@@ -64,8 +78,9 @@ class LensReading:
             for spoken, shown in sorted({(str(a), str(b)) for a, b in zip(language_N, gender_N, strict=True)}):
                 kept_N = (language_N == spoken) & (gender_N == shown)
                 gap = cluster_bootstrap(mean_statistic(self.gap[number, kept_N]), cluster_N[kept_N], n_draws=n_draws, seed=seed)
-                kl, entropy = float(self.kl_to_final[number, kept_N].mean()), float(self.entropy[number, kept_N].mean())
-                rows.append(LensRow(layer, spoken, shown, gap.value, gap.low, gap.high, kl, entropy, gap.n_rows, gap.n_clusters))
+                means = (float(values_LN[number, kept_N].mean()) for values_LN in (self.kl_to_final, self.entropy))
+                ranks = (float(np.median(values_LN[number, kept_N])) for values_LN in (self.female_rank, self.male_rank))
+                rows.append(LensRow(lens, layer, spoken, shown, gap.value, gap.low, gap.high, *means, *ranks, gap.n_rows, gap.n_clusters))
         return rows
 
 
@@ -111,6 +126,13 @@ class LogitLens:
     def distribution(self, x_ND: Tensor) -> Tensor:
         """Next-token log-probabilities (N, V), float32, of residual-stream vectors."""
         return torch.log_softmax(self.unembed(x_ND).float(), dim=-1)
+
+    @torch.no_grad()
+    def top_of_group(self, x_ND: Tensor, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
+        """(ids [k], probabilities [k]) of the tokens likeliest on average over the N rows, best first."""
+        total_V = torch.stack([self.distribution(part_ND).exp().sum(0) for part_ND in x_ND.split(self.rows_per_pass)]).sum(0)
+        mean, ids = (total_V / len(x_ND)).topk(k)
+        return ids.cpu().numpy(), mean.cpu().numpy()
 
     @torch.no_grad()
     def top_tokens(self, x_ND: Tensor, k: int = 5) -> tuple[np.ndarray, np.ndarray]:

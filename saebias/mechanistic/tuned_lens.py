@@ -89,6 +89,29 @@ def _kl(model_NV: Tensor, lens_LNV: Tensor) -> Tensor:
     return (model_NV.exp() * (model_NV - lens_LNV)).sum(-1)
 
 
+@dataclass(frozen=True)
+class NeighbourWord:
+    """What stands near one vector: the commonest token among its nearest neighbours, the share of them that are it, and its best cosine."""
+
+    token_id: int
+    share: float
+    cosine: float
+
+
+def neighbour_words(query_ND: Tensor, bank_MD: Tensor, token_id_M: np.ndarray, k: int = 10) -> list[NeighbourWord]:
+    """The word of each query [N] by its k nearest vectors of the bank, whose tokens are `token_id_M`; of equally common ones the nearest."""
+    if len(token_id_M) != len(bank_MD):
+        raise InputError(f"{len(token_id_M)} tokens for {len(bank_MD)} vectors of the bank; give one for each")
+    rows_NK, cosine_NK = contextual_neighbours(query_ND, bank_MD, k)
+    found = []
+    for ids_K, cosine_K in zip(token_id_M[rows_NK], cosine_NK, strict=True):
+        # First places in order of nearness, so that the first of the largest counts is the nearest of them.
+        names, first, counts = np.unique(ids_K, return_index=True, return_counts=True)
+        best = min(range(len(names)), key=lambda n: (-counts[n], first[n]))
+        found.append(NeighbourWord(int(names[best]), float(counts[best] / len(ids_K)), float(cosine_K[first[best]])))
+    return found
+
+
 @torch.no_grad()
 def contextual_neighbours(query_ND: Tensor, bank_MD: Tensor, k: int = 5, rows_per_pass: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """(rows [N, k], cosines [N, k]) of the bank's vectors nearest to each query, both centred on the bank's mean; best first.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from saebias import errors
 from saebias.errors import ConfigError, SaebiasError, StoreError
 from saebias.pipeline.claims import Crew
 from saebias.pipeline.locks import shared
@@ -126,7 +127,9 @@ def take_part(job: Job, slot: WorkerSlot) -> Outcome:
     try:
         perform(job, SilentReporter(), used, crew)
     except SaebiasError as error:
-        return Outcome(type(error).__name__, str(error))
+        # Packages have errors of their own below these.
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+        return Outcome(kind, str(error))
     finally:
         with crew.alone():
             crew.leave(asdict(used))

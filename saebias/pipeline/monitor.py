@@ -122,8 +122,14 @@ def _is_live(state: dict[str, Any]) -> bool:
 
 def sweep_live(artifacts: Path) -> None:
     """Remove state files that processes of this machine left when they were killed, and those that nobody renewed for a day."""
-    for path in (artifacts / "live").glob("*.json"):
-        state = read_json_object(path, _LIVE_KEYS)
-        old = time.time() - path.stat().st_mtime > _DAY_SECONDS
-        if old or (state is not None and ProcessMark.from_json(state["process"]).is_here and not _is_live(state)):
-            path.unlink(missing_ok=True)
+    for path in (artifacts / "live").glob("*"):
+        # Its owner may be renewing or removing it right now.
+        with suppress(FileNotFoundError):
+            silent = time.time() - path.stat().st_mtime
+            if path.suffix == ".tmp":
+                dead = silent > SILENT_SECONDS
+            else:
+                state = read_json_object(path, _LIVE_KEYS)
+                dead = silent > _DAY_SECONDS or (state is not None and ProcessMark.from_json(state["process"]).is_here and not _is_live(state))
+            if dead:
+                path.unlink()

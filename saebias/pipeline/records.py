@@ -11,7 +11,7 @@ from typing import Any
 from saebias import __version__
 from saebias.config.schema import Config
 from saebias.pipeline.planning import PlannedStage, ends_of, read_run
-from saebias.store.files import write_text
+from saebias.store.files import sweep_temporary, write_text
 from saebias.store.parts import manifests
 
 
@@ -21,6 +21,8 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
     if fresh or not manifests(item.folder):
         # What an attempt without a finished unit left behind is no fact; the next attempt starts clean.
         _clear(item.folder)
+    # Whoever opens a record is alone at the run: unfinished files are those of killed processes.
+    sweep_temporary(item.folder, ("**/.*.tmp", "files/**/*.partial"))
     before = None if fresh else read_run(item.folder)
     record = {
         "run_id": item.run_id,

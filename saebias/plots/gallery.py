@@ -16,9 +16,11 @@ from saebias.plots.frontier import draw_frontier
 from saebias.plots.latents import draw_feature_heatmap, heatmap_rows
 from saebias.plots.professions import draw_plant_recovery, draw_profession_skew
 from saebias.plots.random_sets import draw_matching_balance, draw_random_null, null_rows
+from saebias.plots.spectra import draw_spectra
 from saebias.plots.steering import draw_steering_curves, draw_steering_transfer
 from saebias.plots.steering_series import curve_rows, frontier_rows, transfer_rows
 from saebias.plots.tables import Row, Table, rows_of
+from saebias.plots.words import draw_image_words, draw_lens_words, shown_image_rows, word_rows
 
 
 def _every_row(table: Table) -> list[Row]:
@@ -99,6 +101,24 @@ GALLERY = (
         "Alignment of the two languages by layer, to be read between the floor (chance) and the ceiling (agreement within one language).",
     ),
     GalleryFigure(
+        "lens_words",
+        "What each layer would say",
+        "lens_words",
+        draw_lens_words,
+        "where",
+        "The likeliest next token of every layer at the position that decides the gender, by the logit lens.",
+        word_rows,
+    ),
+    GalleryFigure(
+        "image_words",
+        "What the picture's tokens stand near",
+        "image_words",
+        draw_image_words,
+        "where",
+        "Image tokens in words: the caption activations of other pictures that lie nearest to each, layer by layer.",
+        shown_image_rows,
+    ),
+    GalleryFigure(
         "logit_attribution",
         "Which components write the gender",
         "component_attribution",
@@ -114,6 +134,14 @@ GALLERY = (
         draw_patching,
         "where",
         "One component's activations of a woman's picture put into the run on a man's picture of the same scene: how far that alone moves the gap.",
+    ),
+    GalleryFigure(
+        "matrix_spectra",
+        "How many directions the model's matrices use",
+        "matrix_spectra",
+        draw_spectra,
+        "quality",
+        "Ranks of each dictionary through the unembedding, of each attention head, and of the activations; few directions mean few things can be said.",
     ),
     GalleryFigure(
         "gender_direction",

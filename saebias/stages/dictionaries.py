@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,22 +21,28 @@ class Dictionary:
     sae_id: str
     hook: HookPoint
     sae: SparseAutoencoder
+    role: str = "main"
 
 
 def main_dictionaries(ctx: StageContext) -> list[Dictionary]:
-    """The dictionaries of the first seed, by layer; raises InputError when a saved one is not what the catalogue says it is."""
+    """The dictionaries that are analysed and steered, one per hook point, by layer; see `dictionaries_of_role`."""
+    return dictionaries_of_role(ctx, ("main",))
+
+
+def dictionaries_of_role(ctx: StageContext, roles: Collection[str]) -> list[Dictionary]:
+    """The dictionaries of these roles (`main`, `seed`, `sweep`, `control`), by layer; raises InputError when a saved one is not what it should be."""
     from saebias.identifiers import HookPoint
     from saebias.sae.formats import load_sae
 
     folder = ctx.parent_folder("train")
     found = []
-    for row in sorted(ctx.table("saes").to_pylist(), key=lambda row: (row["layer"], row["site"])):
-        if row["seed"] != ctx.cfg.train.seeds[0]:
+    for row in sorted(ctx.table("saes").to_pylist(), key=lambda row: (row["layer"], row["site"], row["sae_id"])):
+        if row["role"] not in roles:
             continue
         sae, meta = load_sae(folder / row["path"])
         if meta["sae_id"] != row["sae_id"]:
             raise InputError(f"{folder / row['path']}: holds dictionary {meta['sae_id']}, not {row['sae_id']}; run `saebias train --force`")
-        found.append(Dictionary(row["sae_id"], HookPoint(row["layer"], row["site"]), sae.requires_grad_(False)))
+        found.append(Dictionary(row["sae_id"], HookPoint(row["layer"], row["site"]), sae.requires_grad_(False), row["role"]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""`mechanistic`: logit lens, probes, and cross-lingual alignment at the position that decides the gender."""
+"""`mechanistic --only probes|alignment`: where gender can be read, and how alike the languages are, at the position that decides it."""
 
 from __future__ import annotations
 
@@ -12,66 +12,13 @@ from saebias.config.schema import Config
 from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.activation_source import Source, nan_to_null, open_source, say_caption_is_read
-from saebias.stages.behavior_metrics import none_if_nan
-from saebias.stages.model_access import closed_set_of, closed_sets, model_files, open_model, prompts
+from saebias.stages.model_access import model_files
 
 if TYPE_CHECKING:
     from saebias.stages.token_index import TokenIndex
-    from saebias.vlm.loading import LoadedModel
 
 LANGUAGES = ("en", "ar")
 Rows = TypeVar("Rows")
-
-
-def run_lens(ctx: StageContext) -> None:
-    """The lens at the decision position of every image with a known visual gender."""
-    for name in ctx.pending(["lens"]):
-        rows = left_out_or(ctx, "lens", lambda: lens_rows(ctx, open_source(ctx), open_model(ctx.cfg)), [])
-        with ctx.unit(name) as out:
-            out.rows("lens", rows)
-
-
-def lens_rows(ctx: StageContext, source: Source, loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Gap, KL to the last layer and entropy per layer, language and visual gender."""
-    import torch
-
-    from saebias.mechanistic.lens import LogitLens
-
-    part = source.index.where(source.index.decision & (source.row_gender != "-"))
-    say_caption_is_read(ctx, part, "lens")
-    female, male = _first_tokens(ctx, loaded, part, source)
-    x_LND = torch.from_numpy(np.stack([source.array.read_rows(hook, part.row) for hook in source.hooks])).to(loaded.device, loaded.dtype)
-    if source.hooks[-1].layer != loaded.adapter.n_layers - 1:
-        raise NotEnoughData(f"mechanistic: the lens compares with the model's last layer, {loaded.adapter.n_layers - 1}; put it into extract.layers")
-    reading = LogitLens(loaded.adapter.unembed).read(x_LND, female, male)
-    found = reading.rows(
-        [hook.layer for hook in source.hooks],
-        list(part.language),
-        list(source.gender(part.sample_id)),
-        list(source.column(part.sample_id, "cluster_id")),
-        seed=ctx.seed("lens"),
-        n_draws=ctx.cfg.mechanistic.bootstrap,
-    )
-    return [{**asdict(row), "gap_low": none_if_nan(row.gap_low), "gap_high": none_if_nan(row.gap_high)} for row in found]
-
-
-def _first_tokens(ctx: StageContext, loaded: LoadedModel, part: TokenIndex, source: Source) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Per row the first token ids in which its F and M continuations part."""
-    from saebias.stages.steer_setup import boundary
-    from saebias.vlm.prompts import decision
-
-    sets, prompt = closed_sets(ctx), prompts(ctx.cfg)
-    known = {}
-    for sample_id, language in set(zip(part.sample_id, part.language, strict=True)):
-        context = source.samples[sample_id]["context"]
-        chosen = closed_set_of(sets, context, language)
-        assert chosen is not None, "a decision row has a closed set, or it would not be one"
-        if (context, language) not in known:
-            known[context, language] = decision(
-                loaded, boundary(loaded, prompt[language], template=ctx.cfg.model.chat_template), list(chosen.female), list(chosen.male)
-            )
-    found = [known[source.samples[sample_id]["context"], language] for sample_id, language in zip(part.sample_id, part.language, strict=True)]
-    return [item.female_ids for item in found], [item.male_ids for item in found]
 
 
 def run_probes(ctx: StageContext) -> None:
@@ -170,7 +117,6 @@ def _stage(part: str, run: Any, help_text: str, tables: Sequence[str], reads: Se
     )
 
 
-MECHANISTIC_LENS = _stage("lens", run_lens, "what each layer would say", ("lens",), ("model", "mechanistic.bootstrap"), 0.001)
 MECHANISTIC_PROBES = _stage("probes", run_probes, "where gender can be read", ("probes",), ("mechanistic.folds", "mechanistic.permutations"), 0.005)
 MECHANISTIC_ALIGNMENT = _stage(
     "alignment",

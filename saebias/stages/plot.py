@@ -172,6 +172,7 @@ PLOT = Stage(
         "mechanistic.alignment",
         "mechanistic.attribution",
         "mechanistic.patching",
+        "mechanistic.factored",
     ),
     reads=("plot", "model.name", "steer.max_accuracy_loss", "steer.max_cross_entropy_rise", "steer.max_default_shift"),
     tables=("figures",),

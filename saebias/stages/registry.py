@@ -5,7 +5,9 @@ from __future__ import annotations
 from saebias.stages.analyze_behavior import ANALYZE_BEHAVIOR
 from saebias.stages.analyze_features import ANALYZE_FEATURES
 from saebias.stages.extract import EXTRACT
-from saebias.stages.mechanistic import MECHANISTIC_ALIGNMENT, MECHANISTIC_LENS, MECHANISTIC_PROBES
+from saebias.stages.factored_rows import MECHANISTIC_FACTORED
+from saebias.stages.lens_rows import MECHANISTIC_LENS
+from saebias.stages.mechanistic import MECHANISTIC_ALIGNMENT, MECHANISTIC_PROBES
 from saebias.stages.mechanistic_model import MECHANISTIC_ATTRIBUTION, MECHANISTIC_PATCHING
 from saebias.stages.plot import PLOT
 from saebias.stages.prepare import PREPARE
@@ -24,5 +26,6 @@ STAGES = (
     MECHANISTIC_ALIGNMENT,
     MECHANISTIC_ATTRIBUTION,
     MECHANISTIC_PATCHING,
+    MECHANISTIC_FACTORED,
     PLOT,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,23 +53,25 @@ def text_column(table: pa.Table, name: str) -> np.ndarray:
     return column.to_numpy()
 
 
-def balanced_rows(index: TokenIndex, max_rows: int, seed: int) -> np.ndarray:
-    """At most `max_rows` positions of the index, spread evenly over (token kind, language), sorted; smaller groups are taken whole.
+def balanced_rows(index: TokenIndex, max_rows: int, seed: int, weights: Mapping[tuple[str, str], float] | None = None) -> np.ndarray:
+    """At most `max_rows` positions of the index, sorted, spread over (token kind, language) evenly or as `weights` says; smaller groups are taken whole.
 
     Raises InputError when the index is empty.
     """
     if len(index) == 0:
         raise InputError("no activation rows in this split; extract more samples or change data.split")
     groups = [
-        np.flatnonzero((index.token_kind == kind) & (index.language == language))
+        (1.0 if weights is None else weights[kind, language], np.flatnonzero((index.token_kind == kind) & (index.language == language)))
         for kind, language in sorted(set(zip(index.token_kind, index.language, strict=True)))
     ]
+    groups = sorted(((weight, group) for weight, group in groups if weight > 0), key=lambda pair: len(pair[1]) / pair[0])
     rng = np.random.default_rng(seed)
     chosen: list[np.ndarray] = []
-    left = max_rows
-    for number, group in enumerate(sorted(groups, key=len)):
-        share = left // (len(groups) - number)
+    left, weight_left = max_rows, sum(weight for weight, _ in groups)
+    for number, (weight, group) in enumerate(groups):
+        # What a small group leaves is shared among the rest; the last takes all that is left, whatever was rounded.
+        share = left if number == len(groups) - 1 else int(left * weight / weight_left)
         taken = group if len(group) <= share else rng.choice(group, size=share, replace=False)
         chosen.append(taken)
-        left -= len(taken)
+        left, weight_left = left - len(taken), weight_left - weight
     return np.sort(np.concatenate(chosen))

@@ -1,7 +1,9 @@
-"""`train`: one sparse autoencoder per hook point and seed, on tokens of both languages."""
+"""`train`: sparse autoencoders on tokens of both languages, for every hook point, with further seeds and a control at the analysis layer."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,20 +11,20 @@ import numpy as np
 
 from saebias.config.schema import Config
 from saebias.errors import InputError
+from saebias.identifiers import HookPoint
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
+from saebias.stages.train_units import TrainUnit, sae_unit, train_units
 
 if TYPE_CHECKING:
-    from saebias.identifiers import HookPoint
-    from saebias.sae.training import TrainedSae
-    from saebias.store.parts import UnitWriter
+    from saebias.sae.trainer import TrainConfig
+    from saebias.stages.token_index import TokenIndex
+    from saebias.store.arrays import ActivationArray
+
+__all__ = ["ACTIVATIONS", "TRAIN", "activations_path", "sae_unit"]
 
 ACTIVATIONS = "activations.zarr"
 VALIDATION_ROWS = 4096
-
-
-def sae_unit(hook: HookPoint, seed: int) -> str:
-    """The unit (and the id within a run) of the dictionary of a hook point and a seed."""
-    return f"{hook.name}.seed{seed}"
 
 
 def activations_path(ctx: StageContext) -> Path:
@@ -31,98 +33,85 @@ def activations_path(ctx: StageContext) -> Path:
 
 
 def run_train(ctx: StageContext) -> None:
-    """Train what is not trained yet; all dictionaries see the same rows."""
+    """Train what is not trained yet, as many dictionaries in one reading of the activations as memory allows; all see the same rows in the same order."""
     from saebias.stages.threads import use_threads
-    from saebias.stages.token_index import balanced_rows, token_index
     from saebias.store.arrays import ActivationArray
 
     use_threads(ctx.cfg)
     array = ActivationArray(activations_path(ctx))
-    units = {sae_unit(hook, seed): (hook, seed) for seed in ctx.cfg.train.seeds for hook in array.hooks}
-    waiting = ctx.pending(list(units))
-    if not waiting:
+    units = {unit.name: unit for unit in train_units(ctx.cfg.train, array.hooks)}
+    for unit in units.values():
+        unit.spec(ctx.cfg.train.architecture, array.d_model)
+    names = ctx.pending(list(units))
+    if not names:
         return
-    index = token_index(ctx)
-    sae_part, select_part = index.where(index.split == "sae"), index.where(index.split == "select")
-    rows = sae_part.row[balanced_rows(sae_part, ctx.cfg.train.max_rows, ctx.seed("rows"))]
-    validation = select_part.row[balanced_rows(select_part, VALIDATION_ROWS, ctx.seed("validation"))]
-    for name in ctx.claimed(waiting):
-        hook, seed = units[name]
-        trained = _train_one(ctx, array.read_rows(hook, rows), array.read_rows(hook, validation), name, seed)
-        with ctx.unit(name) as out:
-            _write(ctx, out, name, hook, trained)
+    data, config = _data(ctx, array), _trainer_config(ctx.cfg)
+    if any(unit.seed == data.order.seed for unit in units.values()):
+        raise InputError(f"train: initialisation seed {data.order.seed} is also the seed of the data order; change train.seeds")
+    ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
+    if ctx.crew is None:
+        for group in passes([_waiting(ctx, data, units[name], config) for name in names], data):
+            run_pass(ctx, data, group, config)
+    else:
+        # Several workers share the dictionaries, not the reading: each takes one when it is free.
+        for name in ctx.claimed(names):
+            run_pass(ctx, data, [_waiting(ctx, data, units[name], config)], config)
 
 
-def _train_one(ctx: StageContext, x_ND: np.ndarray, validation_ND: np.ndarray, name: str, seed: int) -> TrainedSae:
-    import torch
-
-    from saebias.sae.batches import shuffled_batches
-    from saebias.sae.module import SaeSpec
-    from saebias.sae.training import TrainConfig, train_sae
+def _data(ctx: StageContext, array: ActivationArray) -> TrainData:
+    from saebias.sae.row_order import OrderSpec
+    from saebias.stages.token_index import balanced_rows, token_index
 
     cfg = ctx.cfg.train
-    if len(x_ND) < cfg.batch_size:
-        raise InputError(f"train: {len(x_ND)} activation rows are fewer than train.batch_size={cfg.batch_size}; extract more samples or lower the batch size")
-    if seed == ctx.seed(f"batches-{name}"):
-        raise InputError(f"train: initialisation seed {seed} is also the seed of the data order; change train.seeds")
-    d_model = x_ND.shape[1]
-    spec = SaeSpec(d_model=d_model, n_latents=cfg.expansion * d_model, k=cfg.k, seed=seed)
-    config = TrainConfig(batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, aux_coefficient=cfg.aux_coefficient, dead_after_tokens=cfg.dead_after_rows)
-    steps = max(1, round(cfg.epochs * len(x_ND) / cfg.batch_size))
-    batches = shuffled_batches(
-        lambda start, stop: x_ND[start:stop], len(x_ND), batch_size=cfg.batch_size, epochs=int(np.ceil(cfg.epochs)) + 1, seed=ctx.seed(f"batches-{name}")
+    index = token_index(ctx)
+    index = index.where(index.position >= cfg.skip_positions)
+    parts = {split: index.where(index.split == split) for split in ("sae", "select")}
+    rows = parts["sae"].row[balanced_rows(parts["sae"], cfg.max_rows, ctx.seed("rows"), _weights(cfg.mix.model_dump(), parts["sae"]))]
+    validation = parts["select"].row[balanced_rows(parts["select"], VALIDATION_ROWS, ctx.seed("validation"))]
+    if len(rows) < cfg.batch_size:
+        raise InputError(f"train: {len(rows)} activation rows are fewer than train.batch_size={cfg.batch_size}; extract more samples or lower the batch size")
+    refuse_missing_shards(array, np.concatenate([rows, validation]))
+    epochs = int(np.ceil(cfg.epochs)) + 1
+    order = OrderSpec(len(rows), batch_size=cfg.batch_size, epochs=epochs, seed=ctx.seed("order"), buffer_rows=cfg.buffer_rows)
+    return TrainData(array, rows, validation, order, steps=max(1, round(cfg.epochs * len(rows) / cfg.batch_size)))
+
+
+def _weights(mix: dict[str, float], index: TokenIndex) -> dict[tuple[str, str], float]:
+    """The weight of each (token kind, language) there is; raises InputError when all of them are 0."""
+    weights = {(kind, language): mix[kind] * mix[language] for kind, language in set(zip(index.token_kind, index.language, strict=True))}
+    if weights and not any(weights.values()):
+        raise InputError("train.mix gives every token kind and language that there is the weight 0; give one of them more")
+    return weights
+
+
+def _trainer_config(cfg: Config) -> TrainConfig:
+    from saebias.sae.trainer import TrainConfig
+
+    train = cfg.train
+    return TrainConfig(
+        batch_size=train.batch_size, learning_rate=train.learning_rate, aux_coefficient=train.aux_coefficient, dead_after_tokens=train.dead_after_rows
     )
-    ctx.reporter.info(f"train {name}: {spec.n_latents:,} latents on {len(x_ND):,} rows, {steps:,} steps")
-    return train_sae(batches, spec, config, steps=steps, reporter=ctx.reporter, validation_ND=torch.from_numpy(validation_ND))
 
 
-def _write(ctx: StageContext, out: UnitWriter, name: str, hook: HookPoint, trained: TrainedSae) -> None:
-    from saebias.sae.formats import save_sae
+def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit, config: TrainConfig) -> Waiting:
+    """The unit with what its checkpoint must agree in, and how far that is."""
+    from saebias.sae.checkpoint import checkpoint_facts
 
-    summary = trained.summary
-    sae_id = f"{ctx.run_id}/{name}"
-    folder = out.folder / name
-    paths = save_sae(folder, trained.sae, meta={"sae_id": sae_id, "hook": hook.name, "model": ctx.cfg.model.name})
-    out.keep(paths)
-    if summary.validation_fvu is not None and not np.isfinite(summary.validation_fvu):
-        raise InputError(f"train {name}: the training diverged (FVU {summary.validation_fvu}); lower train.learning_rate, or leave it out")
-    if summary.validation_fvu is None:
-        raise InputError(f"train {name}: FVU cannot be computed because the validation rows do not vary; extract more samples")
-    row = {
-        "sae_id": sae_id,
-        "layer": hook.layer,
-        "site": hook.site,
-        "architecture": summary.architecture,
-        "d_model": summary.d_model,
-        "n_latents": summary.n_latents,
-        "k": summary.k,
-        "seed": summary.seed,
-        "steps": summary.steps,
-        "train_rows": summary.tokens,
-        "learning_rate": summary.learning_rate,
-        "fvu": summary.validation_fvu,
-        "l0": summary.validation_l0,
-        "dead_share": summary.validation_dead_share,
-        "tokens_per_second": summary.tokens_per_second,
-        "seconds": summary.seconds,
-        "frozen_decoder": summary.frozen_decoder,
-        "path": str(folder.relative_to(ctx.folder)),
-    }
-    out.rows("saes", [row])
-    keys = ("step", "fvu", "l0", "dead_share", "learning_rate", "tokens_per_second")
-    out.rows("sae_history", [{"sae_id": sae_id, **{key: getattr(point, key) for key in keys}} for point in trained.history])
-    ctx.reporter.info(
-        f"train {name}: FVU {summary.validation_fvu:.3f}, L0 {summary.validation_l0:.1f}, dead {summary.validation_dead_share:.0%},"
-        f" {summary.tokens_per_second:,.0f} rows/s"
-    )
+    spec, order = unit.spec(ctx.cfg.train.architecture, data.array.d_model), asdict(data.order)
+    identity: dict[str, object] = {"hook": unit.hook.name, "steps": data.steps, "validations": ctx.cfg.train.validations, "patience": ctx.cfg.train.patience}
+    identity |= {f"order.{key}": value for key, value in order.items()} | asdict(config) | asdict(spec)
+    identity["rows"] = hashlib.sha256(np.concatenate([data.rows, data.validation]).tobytes()).hexdigest()[:16]
+    path = ctx.folder / "checkpoints" / f"{unit.name}.safetensors"
+    facts = checkpoint_facts(path, identity)
+    return Waiting(unit, path, identity, 0 if facts is None else facts["training"]["step"])
 
 
 def _estimate(cfg: Config) -> Estimate:
-    # d = 192, 8 layers, measured: about 40,000 rows/s on two cores; time grows with rows x layers x latents.
-    layers = 8 if cfg.extract.layers == "all" else cfg.extract.layers if isinstance(cfg.extract.layers, int) else len(cfg.extract.layers)
-    count = layers * len(cfg.extract.sites) * len(cfg.train.seeds)
-    seconds = count * cfg.train.max_rows * cfg.train.epochs / 40_000 * cfg.train.expansion / 8
-    return Estimate(count * 2 * 4 * 192 * 192 * cfg.train.expansion, 600 * 2**20, 3 + seconds)
+    # d = 192, 8 layers, measured: about 40,000 rows/s on two cores; time grows with rows x dictionaries x latents.
+    layers = list(range(8)) if cfg.extract.layers == "all" else list(range(cfg.extract.layers)) if isinstance(cfg.extract.layers, int) else cfg.extract.layers
+    units = train_units(cfg.train.model_copy(update={"analysis_layer": None}), [HookPoint(layer, site) for layer in layers for site in cfg.extract.sites])
+    latents = sum(unit.expansion for unit in units)
+    return Estimate(latents * 2 * 4 * 192 * 192, 700 * 2**20, 3 + latents * cfg.train.max_rows * cfg.train.epochs / 320_000)
 
 
 TRAIN = Stage(
@@ -131,6 +120,7 @@ TRAIN = Stage(
     help="sparse autoencoders",
     needs=("prepare", "extract"),
     reads=(
+        "train.architecture",
         "train.expansion",
         "train.k",
         "train.epochs",
@@ -139,9 +129,18 @@ TRAIN = Stage(
         "train.aux_coefficient",
         "train.dead_after_rows",
         "train.max_rows",
+        "train.mix",
+        "train.skip_positions",
+        "train.buffer_rows",
         "train.seeds",
+        "train.seed_layers",
+        "train.analysis_layer",
+        "train.sweep",
+        "train.validations",
+        "train.patience",
     ),
     tables=("saes", "sae_history"),
     estimate=_estimate,
+    version=2,
     parallel=True,
 )

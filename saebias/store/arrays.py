@@ -99,6 +99,7 @@ class ActivationArray:
         self.hooks = [HookPoint.parse(name) for name in attributes["hooks"]]
         self.n_rows: int = attributes["n_rows"]
         self.d_model: int = attributes["d_model"]
+        self.shard_rows: int = attributes["shard_rows"]
 
     def position(self, hook: HookPoint) -> int:
         """Where `hook` lies on the array's second axis; raises StoreError naming those that are kept."""

@@ -18,7 +18,7 @@ from saebias.config.fingerprint import digest
 from saebias.errors import StoreError
 from saebias.paths import sql_folder
 from saebias.report import Reporter, SilentReporter
-from saebias.store.files import read_json_object, translated_disk_errors, write_text
+from saebias.store.files import read_json_object, sweep_temporary, translated_disk_errors, write_text
 from saebias.store.parts import manifests, part_paths
 from saebias.store.tables import arrow_schemas, schema_statements
 
@@ -28,6 +28,12 @@ create table folded (run_id varchar primary key, state varchar not null);
 create table built_with (schema_digest varchar not null);
 """
 _RUN_TABLES = ("runs", "log_events", "units")
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB could not read a block of its own file; it says so by different classes, the plain one among them."""
+    classes = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
+    return isinstance(error, classes) or "corrupt" in str(error).lower()
 
 
 def catalogue_path(artifacts: Path) -> Path:
@@ -56,10 +62,20 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
             if current is not None and target is None:
                 current = {**_remembered(artifacts), **current}
                 write_text(artifacts / "current.json", json.dumps(current, indent=1))
+            # The lock is ours: what others left half-built or half-written here, they were killed at.
+            sweep_temporary(final.parent, (f".{final.name}.*", ".*.tmp"))
             building = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:6]}")
+            shown = _remembered(artifacts) if current is None else current
             try:
                 _copy_if_usable(final, building)
-                _fold_into(building, artifacts, _remembered(artifacts) if current is None else current, reporter)
+                try:
+                    _fold_file(building, artifacts, shown, reporter)
+                except duckdb.Error as error:
+                    if not (final.exists() and is_damage(error)):
+                        raise
+                    reporter.warn(f"{final}: the catalogue is damaged ({_one_line(error)[:120]}); building it again from the parts")
+                    building.unlink()
+                    _fold_file(building, artifacts, shown, reporter)
                 building.replace(final)
             except duckdb.Error as error:
                 raise StoreError(f"{final}: the catalogue cannot be written ({_one_line(error)[:120]}); finished units are intact") from None
@@ -98,24 +114,35 @@ def _copy_if_usable(old: Path, new: Path) -> None:
         new.unlink()
 
 
-def _fold_into(path: Path, artifacts: Path, current: Mapping[str, str], reporter: Reporter) -> None:
+def fold_in_memory(artifacts: Path) -> duckdb.DuckDBPyConnection:
+    """A catalogue of the parts on disk that is written nowhere: for a folder that cannot be written."""
+    connection = duckdb.connect(":memory:")
+    _fold_into(connection, artifacts, _remembered(artifacts), SilentReporter(), fresh=True)
+    return connection
+
+
+def _fold_file(path: Path, artifacts: Path, current: Mapping[str, str], reporter: Reporter) -> None:
     fresh = not path.exists()
     with duckdb.connect(str(path)) as connection:
-        connection.execute("set timezone = 'UTC'")
-        if fresh:
-            _create(connection)
-        folded = dict(connection.execute("select run_id, state from folded").fetchall())
-        for folder in run_folders(artifacts):
-            record = _record(folder)
-            if record is None:
-                continue
-            state = digest(record, manifests(folder), length=24)
-            if folded.pop(record["run_id"], None) != state:
-                _fold_run(connection, folder, record, state, current, reporter)
-        for run_id in folded:
-            _delete_run(connection, run_id)
-            reporter.info(f"catalogue: run {run_id} is no longer on disk and was taken out")
-        _set_current(connection, current)
+        _fold_into(connection, artifacts, current, reporter, fresh=fresh)
+
+
+def _fold_into(connection: duckdb.DuckDBPyConnection, artifacts: Path, current: Mapping[str, str], reporter: Reporter, *, fresh: bool) -> None:
+    connection.execute("set timezone = 'UTC'")
+    if fresh:
+        _create(connection)
+    folded = dict(connection.execute("select run_id, state from folded").fetchall())
+    for folder in run_folders(artifacts):
+        record = _record(folder)
+        if record is None:
+            continue
+        state = digest(record, manifests(folder), length=24)
+        if folded.pop(record["run_id"], None) != state:
+            _fold_run(connection, folder, record, state, current, reporter)
+    for run_id in folded:
+        _delete_run(connection, run_id)
+        reporter.info(f"catalogue: run {run_id} is no longer on disk and was taken out")
+    _set_current(connection, current)
 
 
 def _fold_run(connection: duckdb.DuckDBPyConnection, folder: Path, record: dict[str, Any], state: str, current: Mapping[str, str], reporter: Reporter) -> None:

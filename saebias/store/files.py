@@ -14,6 +14,10 @@ from typing import Any
 from saebias.errors import StoreError
 
 
+class ReadOnlyFolder(StoreError):
+    """A file or folder of ours cannot be written."""
+
+
 @contextmanager
 def translated_disk_errors(path: Path) -> Generator[None]:
     """Turn a full disk or a missing permission into one line that says what to do."""
@@ -25,7 +29,7 @@ def translated_disk_errors(path: Path) -> Generator[None]:
                 f"{path}: the disk is full; finished units are intact: free space (or set runtime.artifacts elsewhere) and run the same command again"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StoreError(f"{path}: cannot be written ({error.strerror}); set runtime.artifacts to a folder you may write") from error
+            raise ReadOnlyFolder(f"{path}: cannot be written ({error.strerror}); set runtime.artifacts to a folder you may write") from error
         raise
 
 
@@ -57,6 +61,14 @@ def read_json_object(path: Path, keys: Collection[str] = ()) -> dict[str, Any] |
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and set(keys) <= set(found) else None
+
+
+def sweep_temporary(folder: Path, patterns: Collection[str] = ("**/.*.tmp",)) -> int:
+    """Remove the unfinished files that killed processes left below `folder`, and say how many. For where no process can be writing now."""
+    found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
 
 
 def free_bytes(path: Path) -> int:

@@ -15,7 +15,13 @@ import pyarrow as pa
 
 from saebias.errors import InputError, StoreError
 from saebias.paths import sql_folder
-from saebias.store.catalogue import CATALOGUE, catalogue_path, fold, run_folders
+from saebias.report import Reporter, SilentReporter
+from saebias.store.catalogue import CATALOGUE, catalogue_path, fold, fold_in_memory, is_damage, run_folders
+from saebias.store.files import ReadOnlyFolder, translated_disk_errors
+
+
+class DamagedCatalogue(StoreError):
+    """A block of the catalogue cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,22 @@ def resolve(text: str, given: Mapping[str, str]) -> tuple[str, dict[str, str | N
     return text, dict(given)
 
 
-def run_query(artifacts: Path, sql: str, parameters: Mapping[str, str | None] | None = None) -> pa.Table:
+def run_query(artifacts: Path, sql: str, parameters: Mapping[str, str | None] | None = None, *, reporter: Reporter | None = None) -> pa.Table:
     """The rows of exactly one SELECT over the catalogue.
 
-    When another program holds the file, a catalogue is built from the parts in a temporary folder and answers instead.
+    When another program holds the file, or the folder cannot be written and has none, a catalogue is built from the parts elsewhere and answers instead;
+    a damaged one is built again from the parts, which `reporter` is told.
     Raises InputError for anything that is not one SELECT or that reaches for files, StoreError when nothing was measured yet.
     """
-    with ExitStack() as stack:
-        return answer(stack.enter_context(_opened(artifacts)), sql, parameters)
+    reporter = reporter or SilentReporter()
+    try:
+        with _opened(artifacts, reporter) as connection:
+            return answer(connection, sql, parameters)
+    except DamagedCatalogue as error:
+        reporter.warn(f"{error}; building it again from the parts")
+        _remove(catalogue_path(artifacts))
+        with _opened(artifacts, reporter) as connection:
+            return answer(connection, sql, parameters)
 
 
 def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, str | None] | None = None) -> pa.Table:
@@ -82,6 +96,8 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[
     except duckdb.PermissionException as error:
         raise InputError(f"a query may not touch files or the network: {_one_line(error)}") from None
     except duckdb.Error as error:
+        if is_damage(error):
+            raise DamagedCatalogue(f"the catalogue is damaged ({_one_line(error)[:120]})") from None
         raise InputError(f"the query failed: {_one_line(error)}") from None
     except RuntimeError as error:
         # DuckDB's word for Ctrl-C.
@@ -111,28 +127,43 @@ def single_select(sql: str) -> duckdb.Statement:
 
 
 @contextmanager
-def _opened(artifacts: Path) -> Generator[duckdb.DuckDBPyConnection]:
+def _opened(artifacts: Path, reporter: Reporter) -> Generator[duckdb.DuckDBPyConnection]:
     if not run_folders(artifacts):
         raise StoreError(f"{artifacts}: nothing was measured here yet; run `saebias run-all` first, or name the folder with --set runtime.artifacts=DIR")
     with ExitStack() as stack:
-        yield stack.enter_context(_connect(artifacts, stack))
+        yield stack.enter_context(_connect(artifacts, stack, reporter))
 
 
-def _connect(artifacts: Path, stack: ExitStack) -> duckdb.DuckDBPyConnection:
+def _connect(artifacts: Path, stack: ExitStack, reporter: Reporter) -> duckdb.DuckDBPyConnection:
     path = catalogue_path(artifacts)
     if not path.exists():
-        fold(artifacts)
+        return _connect_new(artifacts, reporter)
     try:
         return duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
-        held = "lock" in str(error).lower()
-    if held:
+        reason = _one_line(error)
+    if "could not set lock" in reason.lower():
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="saebias-query-"))
-        path = Path(folder) / path.name
-    else:
-        # Not a catalogue that DuckDB can open: it holds nothing that the parts do not.
-        path.unlink()
-    return duckdb.connect(str(fold(artifacts, target=path)), read_only=True)
+        return duckdb.connect(str(fold(artifacts, target=Path(folder) / path.name)), read_only=True)
+    # Not a catalogue that DuckDB can open: it holds nothing that the parts do not.
+    reporter.warn(f"{path}: the catalogue is damaged ({reason[:120]}); building it again from the parts")
+    _remove(path)
+    return _connect_new(artifacts, reporter)
+
+
+def _connect_new(artifacts: Path, reporter: Reporter) -> duckdb.DuckDBPyConnection:
+    """A catalogue where there is none: written beside the parts, or in memory where the folder cannot be written."""
+    try:
+        return duckdb.connect(str(fold(artifacts)), read_only=True)
+    except ReadOnlyFolder:
+        reporter.warn(f"{artifacts}: cannot be written, so this answer is read from the parts and no catalogue is kept")
+        return fold_in_memory(artifacts)
+
+
+def _remove(path: Path) -> None:
+    # In a folder that cannot be written, what answers next is built in memory.
+    with translated_disk_errors(path):
+        path.unlink(missing_ok=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import json
 import math
 from typing import Any, BinaryIO
@@ -39,7 +39,8 @@ def write_rows(rows: pa.Table, format_: str, stream: BinaryIO) -> None:
     if format_ == "parquet":
         pq.write_table(rows, stream)
         return
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+    # A text wrapper would close the stream behind our back when its reader goes away.
+    text = codecs.getwriter("utf-8")(stream)
     if format_ == "json":
         names = _distinct(rows.column_names)
         json.dump([dict(zip(names, map(_finite, row), strict=True)) for row in plain_rows(rows)], text, ensure_ascii=False, indent=1, default=str)
@@ -48,5 +49,4 @@ def write_rows(rows: pa.Table, format_: str, stream: BinaryIO) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(rows.column_names)
         writer.writerows(plain_rows(rows))
-    text.flush()
-    text.detach()
+    stream.flush()

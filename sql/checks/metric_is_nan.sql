@@ -17,4 +17,6 @@ select 'lens', run_id, visual_gender, language from lens where not isfinite(gap)
 union all
 select 'logit_attribution', run_id, component, language from logit_attribution where not isfinite(contribution) or not isfinite(low) or not isfinite(high)
 union all
+select 'factored_matrices', run_id, matrix, language from factored_matrices where not isfinite(effective_rank) or not isfinite(stable_rank) or not isfinite(norm)
+union all
 select 'patching', run_id, part || ' ' || site, language from patching where not isfinite(effect) or not isfinite(low) or not isfinite(high);

@@ -5,6 +5,8 @@ select 'steering_effects', run_id, metric, language from steering_effects where 
 union all
 select 'probes', run_id, token_kind, train_language from probes where balanced_accuracy is null and note is null
 union all
+select 'factored_matrices', run_id, matrix, language from factored_matrices where effective_rank is null and reason is null
+union all
 select 'alignment', run_id, measure, null from alignment where value is null and note is null
 union all
 select 'sae_quality', run_id, token_kind, language from sae_quality where fvu is null and note is null;

@@ -9,5 +9,6 @@ from probe_accuracy
 where layer is not null and baseline is null and train_language = test_language and token_kind = 'decision'
 union all by name
 select model, 'lens' as panel, layer, language, image_shows as series, gap as value, gap_low as low, gap_high as high, n_images, n_clusters, null::varchar as note
-from lens_gap;
+from lens_gap
+where lens = 'logit';
 comment on view layer_emergence is 'Probe accuracy, control accuracy and lens gap by layer and language.';

@@ -36,6 +36,7 @@ TABLES = {
     "probes": "layer, train_language, test_language, token_kind, balanced_accuracy, selectivity",
     "alignment": "layer, measure, value, floor",
     "logit_attribution": "layer, component, language, visual_gender, contribution, total",
+    "factored_matrices": "matrix, layer, head, language, rank, effective_rank, norm",
     "patching": "part, layer, site, token_kind, language, effect, total",
 }
 
@@ -78,4 +79,4 @@ def test_a_second_run_recomputes_nothing_and_a_changed_k_only_what_depends_on_it
     assert {path: path.stat().st_mtime_ns for path in skewed_run.rglob("*") if path.is_file() and "units" in path.parts} == before
     planned = plan(load_config(Path("quick"), ["train.k=16", f"runtime.artifacts={skewed_run}"]), STAGES)
     todo = {name for name, item in planned.items() if item.state != "done"}
-    assert todo == {"train", "analyze.features", "steer", "plot"}
+    assert todo == {"train", "analyze.features", "steer", "mechanistic.factored", "plot"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM
 
@@ -12,9 +15,13 @@ from saebias.errors import InputError
 from saebias.identifiers import HookPoint
 from saebias.mechanistic.lens import LogitLens
 from saebias.vlm.adapter import Adapter, build_adapter
+from saebias.vlm.forward import activations, forward
 from saebias.vlm.hooks import capture
+from saebias.vlm.inputs import build_inputs
+from saebias.vlm.loading import LoadedModel
 
 N_ROWS, VOCABULARY = 6, 50
+FAMILIES = ("gemma3", "paligemma", "llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "mllama", "gemma3_text", "llama", "qwen2")
 
 
 @pytest.fixture(scope="module", params=[None, 5.0], ids=["plain", "softcap"])
@@ -68,6 +75,32 @@ def test_the_reading_does_not_depend_on_how_many_rows_go_at_once() -> None:
         np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), atol=1e-5)
 
 
+def test_the_tokens_of_a_group_are_the_likeliest_of_its_mean_distribution() -> None:
+    x_ND = torch.randn(30, 12, generator=torch.Generator().manual_seed(4))
+    mean_V = (3 * x_ND).softmax(-1).mean(0)
+    ids, p = LogitLens(lambda x: 3 * x, rows_per_pass=7).top_of_group(x_ND, k=3)
+    assert ids.tolist() == mean_V.argsort(descending=True)[:3].tolist()
+    np.testing.assert_allclose(p, mean_V[ids].numpy(), atol=1e-6)
+    one_ids, one_p = LogitLens(lambda x: 3 * x).top_tokens(x_ND[:1], k=3)
+    group_ids, group_p = LogitLens(lambda x: 3 * x).top_of_group(x_ND[:1], k=3)
+    assert one_ids[0].tolist() == group_ids.tolist() and np.allclose(one_p[0], group_p)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_every_family_the_lens_of_the_last_layer_is_the_model(family: str, build_family: Callable[[str], LoadedModel]) -> None:
+    loaded = build_family(family)
+    pictures = None
+    prompt = "say what it is"
+    if loaded.processor is not None:
+        rng = np.random.default_rng(0)
+        pictures, prompt = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(2)], "{image}say what it is"
+    inputs = build_inputs(loaded, pictures, [prompt] * 2)
+    last = HookPoint(loaded.adapter.n_layers - 1)
+    x_BTD, logits_BTV = activations(loaded, inputs, [last])[last], forward(loaded, inputs)
+    real = inputs.attention_mask_BT.bool()
+    torch.testing.assert_close(LogitLens(loaded.adapter.unembed).distribution(x_BTD[real]), logits_BTV[real].float().log_softmax(-1), atol=1e-4, rtol=1e-4)
+
+
 def test_a_lens_without_the_last_layer_is_measured_against_the_one_given() -> None:
     x_LND = torch.randn(3, 4, 12, generator=torch.Generator().manual_seed(4))
     lens = LogitLens(lambda x: x)
@@ -84,6 +117,7 @@ def test_rows_are_means_per_layer_language_and_visual_gender_with_intervals_over
     assert len(rows) == 2 * 2 * 3 and {row.layer for row in rows} == {3, 7}
     (row,) = [row for row in rows if (row.layer, row.language, row.visual_gender) == (7, "ar", "A")]
     kept = [n for n in range(40) if language[n] == "ar" and gender[n] == "A"]
+    assert row.lens == "logit" and row.female_rank == np.median(reading.female_rank[1, kept])
     assert row.gap == pytest.approx(reading.gap[1, kept].mean()) and row.gap_low < row.gap < row.gap_high and row.n_clusters == 10
 
 

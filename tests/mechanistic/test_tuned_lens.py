@@ -8,7 +8,7 @@ import torch
 
 from saebias.errors import InputError
 from saebias.mechanistic.lens import LogitLens
-from saebias.mechanistic.tuned_lens import TunedLensConfig, contextual_neighbours, fit_tuned_lens
+from saebias.mechanistic.tuned_lens import TunedLensConfig, contextual_neighbours, fit_tuned_lens, neighbour_words
 
 D, V, N = 16, 20, 600
 
@@ -55,3 +55,14 @@ def test_contextual_neighbours_are_the_nearest_vectors_of_the_bank() -> None:
     assert rows[:, 0].tolist() == [7, 30] and (np.diff(cosines, axis=1) <= 0).all() and cosines[0, 0] > 0.99
     with pytest.raises(InputError, match="51 neighbours of 50"):
         contextual_neighbours(bank, bank, k=51)
+
+
+def test_the_word_of_a_vector_is_the_commonest_among_its_neighbours_and_the_nearest_of_equally_common_ones() -> None:
+    bank = torch.eye(6, D)[[0, 0, 0, 1, 1, 2]] + 0.01 * torch.randn(6, D, generator=torch.Generator().manual_seed(3))
+    near_0, near_1 = neighbour_words(torch.eye(2, D), bank, np.array([5, 5, 8, 9, 9, 7]), k=3)
+    assert (near_0.token_id, round(near_0.share, 2)) == (5, 0.67) and near_0.cosine > 0.9
+    assert near_1.token_id == 9
+    (alone,) = neighbour_words(bank[3:4], bank, np.array([1, 2, 3, 4, 5, 6]), k=3)
+    assert alone.token_id == 4 and alone.cosine == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InputError, match="5 tokens for 6 vectors"):
+        neighbour_words(bank, bank, np.arange(5))

@@ -33,7 +33,19 @@ TABLES_OF = {
     "train": ("saes", "sae_history"),
     "analyze": ("generated_captions", "exact_probabilities", "behavior_metrics", "sae_quality", "feature_scores", "feature_sets"),
     "steer": ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks"),
-    "mechanistic": ("lens", "probes", "alignment", "gender_projections", "logit_attribution", "patching"),
+    "mechanistic": (
+        "lens",
+        "probes",
+        "alignment",
+        "gender_projections",
+        "logit_attribution",
+        "patching",
+        "factored_matrices",
+        "singular_directions",
+        "lens_tokens",
+        "image_neighbours",
+        "lens_fits",
+    ),
     "plot": ("figures",),
 }
 

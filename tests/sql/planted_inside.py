@@ -18,12 +18,12 @@ def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object
         saes.append(
             {"sae_id": key, "layer": layer, "site": "resid_post", "architecture": "topk", "d_model": 192, "n_latents": 768, "k": 32, "seed": 0, "steps": 300}
             | {"train_rows": 40000, "learning_rate": 0.003, "fvu": 0.05 + 0.02 * layer, "l0": 32.0, "dead_share": 0.01 * layer, "tokens_per_second": 9e4}
-            | {"seconds": 5.0, "frozen_decoder": False, "path": f"{key}.safetensors"}
+            | {"seconds": 5.0, "frozen_decoder": False, "path": f"{key}.safetensors", "role": "main", "kept_step": 300, "outlier_rows": 0}
         )
         for step in range(0, 301, 60):
             history.append(
                 {"sae_id": key, "step": step, "fvu": 0.05 + 0.02 * layer + math.exp(-step / 60), "l0": 32.0, "dead_share": 0.0, "learning_rate": 0.003}
-                | {"tokens_per_second": 9e4}
+                | {"tokens_per_second": 9e4, "loss": 0.1, "gradient_norm": 0.5}
             )
         for kind in ("image", "prompt", "caption"):
             for language in LANGUAGES:
@@ -161,8 +161,8 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
             for visual, sign in (("F", 1.0), ("M", -1.0), ("A", -0.15 if language == "en" else -0.4)):
                 gap = 6 * sign * grown**2
                 lens.append(
-                    {"layer": layer, "language": language, "visual_gender": visual, "gap": gap, "gap_low": gap - 0.3, "gap_high": gap + 0.3}
-                    | {"kl_to_final": 3 * (1 - grown), "entropy": 2.0, "n_images": 96, "n_clusters": 48}
+                    {"lens": "logit", "layer": layer, "language": language, "visual_gender": visual, "gap": gap, "gap_low": gap - 0.3, "gap_high": gap + 0.3}
+                    | {"kl_to_final": 3 * (1 - grown), "entropy": 2.0, "female_rank": 3.0, "male_rank": 1.0, "n_images": 96, "n_clusters": 48}
                 )
             for test in LANGUAGES:
                 for kind in ("image", "prompt", "caption", "decision"):
@@ -212,7 +212,45 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                 | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
             )
     inside = {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
-    return inside | {"logit_attribution": _attribution(), "patching": _patching()}
+    return inside | {"logit_attribution": _attribution(), "patching": _patching()} | _matrices() | _words(samples)
+
+
+def _matrices() -> dict[str, list[dict[str, object]]]:
+    """Spectra whose ranks grow with the layer; one head has no spectrum."""
+    spectra, directions = [], []
+    places: list[tuple[str, int | None, str | None]] = [("dictionary to words", None, None), ("attention head", 0, None), ("attention head", 1, None)]
+    places += [("activations", None, language) for language in LANGUAGES]
+    for layer in range(LAYERS):
+        for matrix, head, language in places:
+            known = not (head == 1 and layer == 0)
+            numbers = {"rank": 48 if known else 0, "rank_90": 5 if known else None, "norm": 3.0 * known, "copying": 0.4 if known and head is not None else None}
+            numbers |= {
+                name: (10.0 + layer) * share if known else None for name, share in (("effective_rank", 3), ("participation_ratio", 1), ("stable_rank", 0.5))
+            }
+            where = {"matrix": matrix, "layer": layer, "head": head, "language": language}
+            spectra.append(where | numbers | {"n_rows": 192, "n_columns": 192, "n_inner": 48, "reason": None if known else "all values are 0: no spectrum"})
+            words = {"tokens_raised": "woman | طباخة", "tokens_lowered": "man | طباخ"}
+            directions += [where | words | {"direction": number, "singular_value": 9.0 / number, "energy_share": 0.5 / number} for number in (1, 2)]
+    return {"factored_matrices": spectra, "singular_directions": directions}
+
+
+def _words(samples: list[dict]) -> dict[str, list[dict[str, object]]]:
+    """Layers name the gendered word more and more; image tokens stand near it; the tuned lens halves the divergence."""
+    tokens, near, fits = [], [], []
+    for layer in range(LAYERS):
+        for language, words in (("en", ("woman", "man", "a")), ("ar", ("طباخة", "طباخ", "يقف"))):
+            for shown in ("F", "M", "A"):
+                tokens += [
+                    {"layer": layer, "language": language, "visual_gender": shown, "place": place, "token": token, "mean_probability": (layer + 1) / 16 / place}
+                    for place, token in enumerate(words, start=1)
+                ]
+        for sample in samples[:3]:
+            near += [
+                {"layer": layer, "sample_id": sample["sample_id"], "position": n, "token": "طباخة" if n % 3 else "woman", "share": 0.6, "cosine": 0.5}
+                for n in range(16)
+            ]
+        fits += [{"token_kind": kind, "layer": layer, "kl_before": 2.0, "kl_after": 1.0, "n_fitted": 900, "n_held_out": 300} for kind in ("image", "text")]
+    return {"lens_tokens": tokens, "image_neighbours": near, "lens_fits": fits}
 
 
 def _attribution() -> list[dict[str, object]]:

@@ -7,24 +7,23 @@ from matplotlib.figure import Figure
 from saebias.plots.style import LANGUAGE_MARKERS, LANGUAGES, SERIES_COLOURS, finish, from_zero, language_name, layer_axis, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, rows_of, sentences
 
-COLUMNS = ("layer", "token_kind", "language", "split", "fvu", "l0", "dead_share", "n_rows", "note", "seed", "frozen_decoder")
+COLUMNS = ("layer", "token_kind", "language", "split", "fvu", "l0", "dead_share", "n_rows", "note", "seed", "role")
 KINDS = ("image", "prompt", "caption", "decision", "all")
 DASHES = {"en": "-", "ar": "--"}
 
 
 def quality_rows(table: Table) -> list[Row]:
-    """The rows of the view that the figure draws: report split (else the first there is), lowest seed, no frozen decoder."""
-    rows = rows_of([row for row in rows_of(table, "sae_quality", COLUMNS) if not row["frozen_decoder"]], "sae_quality")
+    """The rows of the view that the figure draws: report split (else the first there is), main dictionaries."""
+    rows = rows_of([row for row in rows_of(table, "sae_quality", COLUMNS) if row["role"] == "main"], "sae_quality")
     split = distinct(rows, "split", ("report",))[0]
-    seeds = distinct(rows, "seed")
-    return rows_of([row for row in rows if row["split"] == split and (not seeds or row["seed"] == min(seeds))], "sae_quality")
+    return rows_of([row for row in rows if row["split"] == split], "sae_quality")
 
 
 @styled
 def draw_sae_quality(table: Table) -> Figure:
     """Centred FVU, L0 and dead share by layer, one line per token kind and language, on the report split where there is one.
 
-    `table`: rows of the view `sae_quality_by_layer`; control dictionaries with a frozen decoder and further seeds are not drawn.
+    `table`: rows of the view `sae_quality_by_layer`; the control with a frozen decoder, further seeds and sizes are not drawn.
     """
     name = "sae_quality"
     rows = quality_rows(table)

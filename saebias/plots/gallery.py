@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from saebias.plots.behaviour import draw_amplification, draw_outcomes, outcome_rows
 from saebias.plots.circuits import contrast_rows, draw_attribution, draw_patching
 from saebias.plots.dictionaries import draw_sae_quality, quality_rows
+from saebias.plots.dictionary_training import curve_rows as trained_rows
+from saebias.plots.dictionary_training import draw_stability, draw_training_curves
 from saebias.plots.directions import direction_rows, draw_gender_direction
 from saebias.plots.emergence import draw_cross_lingual, draw_layer_emergence
 from saebias.plots.frontier import draw_frontier
@@ -204,5 +206,22 @@ GALLERY = (
         "quality",
         "Centred FVU, L0 and dead share of each dictionary per token kind and language, on images never trained on.",
         quality_rows,
+    ),
+    GalleryFigure(
+        "dictionary_stability",
+        "Would another seed find the same latents?",
+        "dictionary_stability",
+        draw_stability,
+        "quality",
+        "Latents of the analysed dictionary matched one to one with those of other seeds; the frozen random decoder shows what matching alone would find.",
+    ),
+    GalleryFigure(
+        "training_curves",
+        "How the dictionaries learned",
+        "training_curves",
+        draw_training_curves,
+        "quality",
+        "Variance left unexplained and dead latents while training, one line per dictionary.",
+        trained_rows,
     ),
 )

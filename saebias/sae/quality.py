@@ -5,6 +5,7 @@ Shapes: N rows, D model width, F latents.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -84,13 +85,17 @@ class QualityAccumulator:
             self._active_F += (codes_CF > 0).sum(0)
             self._n_rows += len(x_CD)
 
+    def density_F(self) -> Tensor:
+        """Share of the rows added on which each latent is active [F], float64."""
+        return self._active_F.double() / max(self._n_rows, 1)
+
     def result(self) -> SaeQuality:
         """The quality on all rows added; raises InputError when there were none."""
         n = self._n_rows
         if n == 0:
             raise InputError("no rows to measure the quality of an SAE on; hand in activations of the validation images")
         spread = self._spread - (0.0 if self._reference_mean_D is not None else self._shifted_sum_D.square().sum().item() / n)
-        density_F = self._active_F.double() / n
+        density_F = self.density_F()
         quantiles = torch.quantile(density_F, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)).tolist()
         return SaeQuality(
             n,
@@ -102,6 +107,24 @@ class QualityAccumulator:
             encoder_decoder_cosine=functional.cosine_similarity(self._sae.W_enc_DF.detach().T, self._sae.W_dec_FD.detach(), dim=1).mean().item(),
             nearest_decoder_cosine=_nearest_cosine(self._sae.W_dec_FD.detach()),
         )
+
+
+@dataclass(frozen=True)
+class DensityBin:
+    """How many latents are active on a share of rows from `low` up to but without `high` (the last bin with it); dead ones are in no bin."""
+
+    low: float
+    high: float
+    n_latents: int
+
+
+def density_histogram(density_F: Tensor, bins_per_decade: int = 4, lowest: float = 1e-5) -> list[DensityBin]:
+    """Latents by the share of rows they are active on, in bins of equal width on a log scale from `lowest` to 1; rarer ones are in the first bin."""
+    n_bins = round(-math.log10(lowest) * bins_per_decade)
+    edges = torch.logspace(math.log10(lowest), 0.0, n_bins + 1, dtype=torch.float64)
+    places = torch.bucketize(density_F[density_F > 0].double(), edges, right=True).clamp(1, n_bins) - 1
+    counts = torch.bincount(places, minlength=n_bins).tolist()
+    return [DensityBin(low, high, count) for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts, strict=True)]
 
 
 def sae_quality(sae: SparseAutoencoder, x_ND: Tensor, *, reference_mean_D: Tensor | None = None) -> SaeQuality:

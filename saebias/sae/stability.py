@@ -26,6 +26,27 @@ class Dictionary:
 
 
 @dataclass(frozen=True)
+class LiveLatents:
+    """The latents of a dictionary that are active on some of the rows given: the others have no partner that could be told from chance."""
+
+    dictionary: Dictionary
+    latents: np.ndarray
+    """Index of each, ascending."""
+
+
+def live_latents(sae_id: str, W_dec_FD: np.ndarray, codes_NF: np.ndarray, at_most: int = 6000) -> LiveLatents:
+    """The latents active on the rows of `codes_NF`; of more than `at_most` those active most often, because matching takes time with the cube of them.
+
+    Raises InputError when fewer than two latents are active.
+    """
+    often_F = (codes_NF > 0).sum(axis=0)
+    latents = np.sort(np.argsort(-often_F, kind="stable")[: min(at_most, int((often_F > 0).sum()))])
+    if len(latents) < 2:
+        raise InputError(f"dictionary {sae_id} has {len(latents)} active latents on {len(codes_NF)} rows; matching needs two at least: give more rows")
+    return LiveLatents(Dictionary(sae_id, W_dec_FD[latents], codes_NF[:, latents]), latents)
+
+
+@dataclass(frozen=True)
 class Matching:
     """Pairs of latents, each latent in at most one of them, ordered by the latent of the first dictionary."""
 

@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from saebias.stages.token_index import TokenIndex
     from saebias.store.arrays import ActivationArray
 
-LANGUAGES = ("en", "ar")
-QUALITY_ROWS = 1024
-"""Rows per token kind, language and split that quality is measured on."""
-GATE_ROWS = 4096
-
 
 def run_features(ctx: StageContext) -> None:
     """Quality first (a gate), then visible gender per dictionary, then the stereotype per language, then the sets to steer."""
     from saebias.stages.activation_source import say_caption_is_read
-    from saebias.stages.dictionaries import main_dictionaries, refuse_bad_dictionaries
+    from saebias.stages.dictionaries import main_dictionaries
+    from saebias.stages.dictionary_checks import check_dictionaries
+    from saebias.stages.latent_controls import write_latent_controls
     from saebias.stages.stereotype_latents import stereotype_rows
     from saebias.stages.threads import use_threads
     from saebias.stages.token_index import token_index
@@ -37,12 +34,8 @@ def run_features(ctx: StageContext) -> None:
     use_threads(ctx.cfg)
     dictionaries = main_dictionaries(ctx)
     array, index = ActivationArray(activations_path(ctx)), token_index(ctx)
-    for name in ctx.pending(["quality"]):
-        rows, reasons = quality_rows(ctx, dictionaries, array, index)
-        refuse_bad_dictionaries(ctx, reasons)
-        with ctx.unit(name) as out:
-            out.rows("sae_quality", rows)
     samples = {row["sample_id"]: row for row in ctx.table("samples").to_pylist()}
+    check_dictionaries(ctx, array, index, samples)
     say_caption_is_read(ctx, index.where(index.decision), "visible gender in latents")
     visible = {f"visible-{dictionary.hook.name}": dictionary for dictionary in dictionaries}
     waiting = ctx.pending(list(visible))
@@ -50,6 +43,7 @@ def run_features(ctx: StageContext) -> None:
         for name in waiting:
             _write_unit(ctx, name, partial(visible_rows, ctx, visible[name], array, index, samples))
             task.advance()
+    write_latent_controls(ctx, array, index, samples)
     for name in ctx.pending([f"stereotype-{language}" for language in spoken(ctx)]):
         _write_unit(ctx, name, partial(stereotype_rows, ctx, dictionaries, name.rpartition("-")[2], samples))
 
@@ -65,63 +59,6 @@ def _write_unit(ctx: StageContext, name: str, compute: Callable[[], tuple[list[d
     with ctx.unit(name) as out:
         out.rows("feature_scores", scores)
         out.rows("feature_sets", sets)
-
-
-def quality_rows(
-    ctx: StageContext, dictionaries: list[Dictionary], array: ActivationArray, index: TokenIndex
-) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Quality of every dictionary per token kind, language and split on images never trained on, and per dictionary the reasons to refuse it."""
-    import torch
-
-    from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
-    from saebias.stages.token_index import balanced_rows
-
-    limits = QualityLimits(max_fvu=ctx.cfg.train.gate_fvu, max_dead_share=ctx.cfg.train.gate_dead)
-    cells = _quality_cells(ctx, index)
-    held_out = index.where(index.split != "sae")
-    pooled = held_out.row[balanced_rows(held_out, GATE_ROWS, ctx.seed("gate"))]
-    rows, reasons = [], {}
-    wanted = np.unique(np.concatenate([pooled, *cells.values()]))
-    with ctx.reporter.task("measuring dictionaries", len(dictionaries), "dictionaries") as task:
-        for dictionary in dictionaries:
-            # One pass over the array serves all cells.
-            x_ND = torch.from_numpy(array.read_rows(dictionary.hook, wanted))
-            quality = sae_quality(dictionary.sae, x_ND[torch.from_numpy(np.searchsorted(wanted, pooled))])
-            reasons[dictionary.sae_id] = quality_gate(quality, limits)
-            rows.append(_quality_row(dictionary, ("all", "both", "select+report"), quality))
-            for cell, cell_rows in cells.items():
-                rows.append(_quality_row(dictionary, cell, sae_quality(dictionary.sae, x_ND[torch.from_numpy(np.searchsorted(wanted, cell_rows))])))
-            task.advance()
-    return rows, reasons
-
-
-def _quality_cells(ctx: StageContext, index: TokenIndex) -> dict[tuple[str, str, str], np.ndarray]:
-    rng = np.random.default_rng(ctx.seed("quality"))
-    cells = {}
-    for kind in ("image", "prompt", "caption", "decision"):
-        of_kind = index.decision if kind == "decision" else index.token_kind == kind
-        for language in LANGUAGES:
-            for split in ("select", "report"):
-                found = index.row[of_kind & (index.language == language) & (index.split == split)]
-                if len(found):
-                    cells[kind, language, split] = np.sort(rng.choice(found, size=min(QUALITY_ROWS, len(found)), replace=False))
-    return cells
-
-
-def _quality_row(dictionary: Dictionary, cell: tuple[str, str, str], quality: Any) -> dict[str, Any]:
-    return {
-        "sae_id": dictionary.sae_id,
-        "layer": dictionary.hook.layer,
-        "token_kind": cell[0],
-        "language": cell[1],
-        "split": cell[2],
-        "fvu": quality.fvu,
-        "l0": quality.l0,
-        "dead_share": quality.dead_share,
-        "decoder_cosine": quality.encoder_decoder_cosine,
-        "n_rows": quality.n_rows,
-        "note": None if quality.fvu is not None else "the rows do not vary",
-    }
 
 
 def visible_rows(
@@ -143,7 +80,7 @@ def visible_rows(
     scores, sets = [], []
     for language in spoken(ctx):
         parts = {split: decision_part(index, samples, language, split, ("F", "M")) for split in ("select", "report")}
-        _need_both(parts, language)
+        need_both(parts, language)
         assert_disjoint(parts["select"].contexts, parts["report"].contexts, "contexts")
         assert_disjoint(parts["select"].clusters, parts["report"].clusters, "picture groups")
         codes = {split: codes_at(part.rows) for split, part in parts.items()}
@@ -178,7 +115,8 @@ def visible_rows(
     return scores, sets
 
 
-def _need_both(parts: dict[str, Any], language: str) -> None:
+def need_both(parts: dict[str, Any], language: str) -> None:
+    """Raise NotEnoughData unless each part (by split) has two clear images of women and two of men at least."""
     for split, part in parts.items():
         n_women = int(part.is_woman.sum())
         if min(n_women, len(part.is_woman) - n_women) < 2:
@@ -256,7 +194,8 @@ ANALYZE_FEATURES = Stage(
     help="dictionary quality, and which latents carry gender",
     needs=("prepare", "extract", "train"),
     reads=("model", "analyze.permutations", "analyze.bootstrap", "analyze.top", "train.gate_fvu", "train.gate_dead", "train.allow_failed_gate"),
-    tables=("sae_quality", "feature_scores", "feature_sets"),
+    tables=("sae_quality", "sae_density", "sae_cross_entropy", "sae_stability", "latent_matches", "latent_controls", "feature_scores", "feature_sets"),
     inputs=model_files,
     estimate=_estimate,
+    version=2,
 )

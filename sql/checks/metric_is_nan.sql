@@ -13,6 +13,10 @@ select 'alignment', run_id, measure, null from alignment where not isfinite(valu
 union all
 select 'sae_quality', run_id, token_kind, language from sae_quality where not isfinite(fvu) or not isfinite(l0)
 union all
+select 'sae_cross_entropy', run_id, sae_id, language from sae_cross_entropy where not isfinite(ce_rebuilt) or not isfinite(ce_untouched)
+union all
+select 'sae_stability', run_id, sae_id, null from sae_stability where not isfinite(stable_share) or not isfinite(mean_correlation)
+union all
 select 'lens', run_id, visual_gender, language from lens where not isfinite(gap) or not isfinite(kl_to_final)
 union all
 select 'logit_attribution', run_id, component, language from logit_attribution where not isfinite(contribution) or not isfinite(low) or not isfinite(high)

@@ -9,4 +9,8 @@ select 'factored_matrices', run_id, matrix, language from factored_matrices wher
 union all
 select 'alignment', run_id, measure, null from alignment where value is null and note is null
 union all
-select 'sae_quality', run_id, token_kind, language from sae_quality where fvu is null and note is null;
+select 'sae_quality', run_id, token_kind, language from sae_quality where fvu is null and note is null
+union all
+select 'sae_cross_entropy', run_id, sae_id, language from sae_cross_entropy where (recovered_mean is null or recovered_zero is null) and note is null
+union all
+select 'latent_controls', run_id, sae_id, language from latent_controls where share_found is null and note is null;

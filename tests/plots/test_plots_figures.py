@@ -85,6 +85,8 @@ def test_a_figure_whose_every_number_is_missing_is_refused(item: GalleryFigure, 
         ("steering_transfer", ("value",), "y"),
         ("steering_frontier", ("spread_left", "spread_low", "spread_high"), "y"),
         ("sae_quality", ("fvu", "l0", "dead_share"), "y"),
+        ("dictionary_stability", ("mean_cosine", "mean_correlation", "null_cosine"), "x"),
+        ("training_curves", ("fvu", "dead_share"), "y"),
     ],
 )
 def test_a_figure_draws_every_number_of_its_csv(name: str, columns: tuple[str, ...], axis: str, skewed: Ask) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from saebias.errors import InputError
 from saebias.sae.module import SaeSpec, SparseAutoencoder
-from saebias.sae.quality import QualityAccumulator, QualityLimits, quality_gate, sae_quality
+from saebias.sae.quality import QualityAccumulator, QualityLimits, density_histogram, quality_gate, sae_quality
 
 
 @pytest.fixture
@@ -104,3 +104,12 @@ def test_the_gate_names_each_defect_and_only_that(x_ND, change, reason):
     reasons = quality_gate(dataclasses.replace(good, **change), QualityLimits())
     assert len(reasons) == 1
     assert reasons[0].startswith(reason)
+
+
+def test_the_density_histogram_counts_every_live_latent_once_in_the_bin_of_its_density():
+    density_F = torch.tensor([0.0, 1e-7, 2e-5, 0.0123, 0.5, 1.0, 0.0])
+    bins = density_histogram(density_F)
+    assert sum(each.n_latents for each in bins) == 5
+    assert (bins[0].low, bins[-1].high) == (pytest.approx(1e-5), 1.0)
+    assert next(each for each in bins if each.low <= 0.0123 < each.high).n_latents == 1
+    assert bins[0].n_latents == 1 and bins[-1].n_latents == 1 + (bins[-1].low <= 0.5)

@@ -5,7 +5,7 @@ import pytest
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
-from saebias.sae.stability import Dictionary, match_dictionaries, overlap
+from saebias.sae.stability import Dictionary, live_latents, match_dictionaries, overlap
 
 RNG_SEED = 5
 
@@ -86,3 +86,14 @@ def test_what_cannot_be_matched_is_named(decoder_FD, codes_NF):
     ]:
         with pytest.raises(InputError, match=message):
             match_dictionaries(first, second, seed=RNG_SEED)
+
+
+def test_of_too_many_latents_those_active_most_often_are_matched_and_dead_ones_never():
+    codes_NF = np.zeros((10, 6))
+    codes_NF[:3, 1], codes_NF[:5, 4], codes_NF[:1, 5] = 1.0, 2.0, 3.0
+    live = live_latents("a", np.eye(6), codes_NF)
+    assert live.latents.tolist() == [1, 4, 5]
+    assert np.array_equal(live.dictionary.W_dec_FD, np.eye(6)[[1, 4, 5]])
+    assert live_latents("a", np.eye(6), codes_NF, at_most=2).latents.tolist() == [1, 4]
+    with pytest.raises(InputError, match="dictionary a has 1 active latents on 1 rows"):
+        live_latents("a", np.eye(6), codes_NF[4:5])

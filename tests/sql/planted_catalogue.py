@@ -31,7 +31,10 @@ TABLES_OF = {
     "prepare": ("samples", "images", "captions", "sample_problems", "continuations", "reference_shares"),
     "extract": ("token_rows", "extract_status", "extract_prompts"),
     "train": ("saes", "sae_history"),
-    "analyze": ("generated_captions", "exact_probabilities", "behavior_metrics", "sae_quality", "feature_scores", "feature_sets"),
+    "analyze": (
+        *("generated_captions", "exact_probabilities", "behavior_metrics", "sae_quality", "feature_scores", "feature_sets"),
+        *("sae_density", "sae_cross_entropy", "sae_stability", "latent_matches", "latent_controls"),
+    ),
     "steer": ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks"),
     "mechanistic": (
         "lens",

@@ -39,7 +39,14 @@ def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object
                         "l0": 32.0 - len(kind),
                         "dead_share": 0.01 * layer + 0.02 * (kind == "image"),
                     }
-                    | {"decoder_cosine": 0.9, "n_rows": 900, "note": None if fvu is not None else "the variance of the rows is zero"}
+                    | {
+                        "decoder_cosine": 0.9,
+                        "nearest_cosine": 0.4,
+                        "density_median": 0.01,
+                        "density_high": 0.2,
+                        "n_rows": 900,
+                        "note": None if fvu is not None else "the variance of the rows is zero",
+                    }
                 )
         for language in LANGUAGES:
             for target in ("visible", "stereotype"):
@@ -63,7 +70,55 @@ def dictionary_rows(rng: np.random.Generator) -> dict[str, list[dict[str, object
                             {"set_name": f"{target}-{language}", "sae_id": key, "layer": layer, "language": language, "target": target, "rank": latent + 1}
                             | {"latent": index, "score": abs(value - 0.5)}
                         )
-    return {"saes": saes, "sae_history": history, "sae_quality": quality, "feature_scores": scores, "feature_sets": sets}
+    return {"saes": saes, "sae_history": history, "sae_quality": quality, "feature_scores": scores, "feature_sets": sets} | trust_rows(saes)
+
+
+def trust_rows(saes: list[dict[str, object]]) -> dict[str, list[dict[str, object]]]:
+    """What says how far the dictionaries can be trusted; adds a second seed and a control of layer 5 to `saes`; even latents are stable."""
+    main = next(row for row in saes if row["layer"] == 5)
+    seed = main | {"sae_id": "L05.resid_post-s1", "seed": 1, "role": "seed"}
+    control = main | {"sae_id": "L05.resid_post-s0.frozen", "role": "control", "frozen_decoder": True, "fvu": 0.5}
+    saes += [seed, control]
+    pairs, matches = [], []
+    for other, share, cosine in ((seed, 0.6, 0.85), (control, 0.0, 0.3)):
+        pairs.append(
+            {"sae_id": main["sae_id"], "other_sae_id": other["sae_id"], "layer": 5, "other_role": other["role"], "n_latents": 768, "n_live": 700}
+            | {"n_matched": 700, "n_stable": round(700 * share), "stable_share": share, "mean_cosine": cosine, "mean_correlation": cosine - 0.1}
+            | {"null_cosine": 0.28, "null_cosine_high": 0.36, "n_rows": 4096}
+        )
+        for latent in range(40):
+            stable = other is seed and latent % 2 == 0
+            matches.append(
+                {"sae_id": main["sae_id"], "other_sae_id": other["sae_id"], "layer": 5, "latent": latent, "other_latent": 40 - latent, "p": 0.001}
+                | {"cosine": 0.9 if stable else 0.3, "correlation": 0.8 if stable else 0.1, "stable": stable}
+            )
+    losses, controls, density = [], [], []
+    for row in saes:
+        if row["role"] != "seed":
+            rebuilt = 1.02 if row["role"] == "main" else 1.8
+            for language in LANGUAGES:
+                losses.append(
+                    {"sae_id": row["sae_id"], "layer": row["layer"], "language": language, "split": "report", "ce_untouched": 1.0, "ce_rebuilt": rebuilt}
+                    | {"ce_mean_ablated": 2.0, "ce_zero_ablated": 3.0, "recovered_mean": 2 - rebuilt, "recovered_zero": (3 - rebuilt) / 2}
+                    | {"n_samples": 32, "n_tokens": 400, "note": None}
+                )
+                if row["layer"] == 5:
+                    for labels in ("true", "permuted"):
+                        found = 90 if labels == "true" and row["role"] == "main" else 0
+                        controls.append(
+                            {"sae_id": row["sae_id"], "layer": 5, "role": row["role"], "language": language, "split": "select", "labels": labels}
+                            | {
+                                "n_live": 300,
+                                "n_found": found,
+                                "share_found": found / 300,
+                                "largest_effect": 0.4 if found else 0.1,
+                                "n_images": 96,
+                                "note": None,
+                            }
+                        )
+        for low, count in ((0.001, 100), (0.01, 400), (0.1, 200)):
+            density.append({"sae_id": row["sae_id"], "layer": row["layer"], "low": low, "high": 10 * low, "n_latents": count})
+    return {"sae_stability": pairs, "latent_matches": matches, "sae_cross_entropy": losses, "latent_controls": controls, "sae_density": density}
 
 
 ARMS = [

@@ -93,6 +93,7 @@ DAMAGE = {
     "idle_intervention_differs": "update steering_effects set value = 0.5 where arm = 'A2' and metric = 'stereotype_spread'",
     "double_rows": "insert into behavior_metrics select * from behavior_metrics where metric = 'stereotype_spread'",
     "attribution_does_not_sum": "delete from logit_attribution where component = 'embeddings'",
+    "latents_of_other_dictionaries": "update saes set role = 'seed' where layer = 5",
     "unknown_parents": "update runs set parents = ['lost-000000000000'] where stage = 'extract'",
 }
 
@@ -167,3 +168,10 @@ def test_a_missing_number_stays_missing(damaged: duckdb.DuckDBPyConnection) -> N
     damaged.execute("update behavior_metrics set value = null, note = 'too few images' where context = 'cook' and metric = 'p_female'")
     cook = next(row for row in ask(damaged, "skewed_professions") if row["profession"] == "cook")
     assert cook["p_female_en"] is None and cook["p_female_ar"] is None
+
+
+def test_a_latent_is_stable_when_every_other_seed_has_it_and_unknown_where_no_other_seed_was_trained(planted: duckdb.DuckDBPyConnection) -> None:
+    flags = {(row["layer"], row["latent"]): row["stable"] for row in ask(planted, "top_latents", top="1000")}
+    assert flags[5, 0] is True and flags[5, 1] is False
+    assert {stable for (layer, _), stable in flags.items() if layer != 5} == {None}
+    assert {row["stable"] for row in ask(planted, "chosen_latents")} == {True, False}

@@ -118,10 +118,21 @@ class CaptionerSpec:
 
 def load_spec(source: str | Path) -> CaptionerSpec:
     """The spec named `source` ("skewed", "null") of the package, or read from a YAML file; raises ConfigError when a value does not fit."""
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
-        path = Path(str(files("saebias.captioner"))) / "specs" / f"{source}.yaml"
+    path = _path(source)
     return _spec_of(_read(path), path)
+
+
+def spec_files(source: str | Path) -> list[Path]:
+    """The YAML file of the spec `source` and those it extends: their content is the spec. Raises ConfigError when one is missing."""
+    found = [_path(source)]
+    while (parent := _mapping(found[-1]).get("extends")) is not None:
+        found.append(found[-1].parent / parent)
+    return found
+
+
+def _path(source: str | Path) -> Path:
+    path = Path(source)
+    return path if path.suffix in (".yaml", ".yml") else Path(str(files("saebias.captioner"))) / "specs" / f"{source}.yaml"
 
 
 def feminine(masculine: str) -> str:
@@ -130,13 +141,18 @@ def feminine(masculine: str) -> str:
     return " ".join([head + "ة", *rest])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "specs").glob("*.yaml") if p.stem != "common"))
         raise ConfigError(f"no captioner spec at {path}; name a YAML file or one of {known}")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a captioner spec is a table of keys, not {type(values).__name__}")
+    return values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values = _mapping(path)
     parent = values.pop("extends", None)
     return values if parent is None else _read(path.parent / parent) | values
 

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from saebias.cli.console import make_reporter
+from saebias.cli.tables import stdout_console
 from saebias.config.load import load_config
 from saebias.config.schema import Config
 from saebias.pipeline.crews import WorkerSlot
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
+from saebias.stages.model_presence import absent_model
 from saebias.stages.registry import STAGES
 from saebias.store.catalogue import catalogue_path
 from saebias.store.files import free_bytes
@@ -70,7 +71,7 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
     planned = plan(cfg, STAGES, wanted)
     table = Table(title="What would run", title_justify="left")
     for name, justify in (("stage", "left"), ("run", "left"), ("what", "left"), ("disk", "right"), ("memory", "right"), ("time", "right"), ("basis", "left")):
-        table.add_column(name, justify=justify, no_wrap=name in ("stage", "run"))  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=name in ("stage", "run"), overflow="fold")  # type: ignore[arg-type]
     total_disk = total_seconds = peak = 0.0
     for name in planned:
         if name not in wanted:
@@ -90,13 +91,16 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
         if todo:
             total_disk, total_seconds, peak = total_disk + estimate.disk_bytes, total_seconds + estimate.seconds, max(peak, estimate.memory_bytes)
         table.add_row(name, item.fingerprint, what, _size(estimate.disk_bytes), _size(estimate.memory_bytes), f"{estimate.seconds:.0f} s", estimate.basis)
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
+    console = stdout_console(160)
     console.print(table)
     free = free_bytes(cfg.runtime.artifacts.absolute())
     console.print(
         f"to do: {_size(total_disk)} of disk ({_size(free)} free at {cfg.runtime.artifacts}), {_size(peak)} of memory at the peak, about {total_seconds:.0f} s",
         highlight=False,
     )
+    absent = absent_model(cfg)
+    if absent is not None and any("model" in planned[name].stage.reads and (force or planned[name].state != "done") for name in wanted):
+        console.print(f"! {absent}")
 
 
 _VERBS = {"partial": "resume", "stale": "run again"}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from saebias.config.extract_schema import ExtractConfig
 from saebias.config.slices import Slice
@@ -238,6 +239,13 @@ class RuntimeConfig(Slice):
 
 RENAMED = {"extract.image_tokens": "extract.tokens.image"}
 """Keys that configurations of earlier versions may hold, and what they are called now."""
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is None:
+            raise ValueError("choose auto, cpu, cuda or cuda:N")
+        return value
 
 
 class Config(Slice):

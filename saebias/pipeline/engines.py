@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -29,7 +29,7 @@ from saebias.pipeline.echo import Echo
 from saebias.pipeline.logs import ProgressState
 from saebias.pipeline.monitor import gpu_use, watching
 from saebias.pipeline.performing import Job, Used, header
-from saebias.pipeline.stage import no_estimate, no_inputs
+from saebias.pipeline.stage import Stage
 from saebias.report import Reporter, Task
 
 LOSSES = 3
@@ -143,8 +143,8 @@ def make_pool(job: Job, count: int) -> Pool:
 
 
 def _sendable(job: Job, threads: int) -> Job:
-    # A stage's inputs and estimate may be functions without a name; its work never is.
-    stage = replace(job.stage, inputs=no_inputs, estimate=no_estimate)
+    # What a stage says of itself beside its work may be functions without a name, which cannot be sent, and is not asked for there.
+    stage = replace(job.stage, **{field.name: field.default for field in fields(Stage) if callable(field.default)})
     runtime = job.cfg.runtime.model_copy(update={"workers": 1, "engine": "local", "threads": job.cfg.runtime.threads or threads})
     return replace(job, stage=stage, cfg=job.cfg.model_copy(update={"runtime": runtime}))
 

@@ -45,7 +45,6 @@ class Monitor:
             "memory_mib": memory / 2**20,
             "peak_memory_mib": self.peak_bytes / 2**20,
             "cpu_percent": self._process.cpu_percent(),
-            "gpus": gpu_use(),
         }
 
     def run(self) -> None:
@@ -80,20 +79,24 @@ def watching(state_path: Path, header: dict[str, Any], progress: ProgressState, 
 
 
 def gpu_use() -> list[dict[str, Any]]:
-    """Use and memory of every NVIDIA GPU, empty where there is none."""
+    """Use (percent; None where it is not told) and memory of every NVIDIA GPU, empty where there is none."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return []
+    found = []
     try:
-        found = []
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            use = pynvml.nvmlDeviceGetUtilizationRates(handle)
-            found.append({"index": index, "percent": use.gpu, "memory_mib": memory.used / 2**20, "total_mib": memory.total / 2**20})
+            # A GPU that is cut into parts, or lent to another, does not answer everything.
+            with suppress(pynvml.NVMLError):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+                found.append({"index": index, "percent": None, "memory_mib": memory.used / 2**20, "total_mib": memory.total / 2**20})
+                found[-1]["percent"] = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        return found
+    except pynvml.NVMLError:
         return found
     finally:
         pynvml.nvmlShutdown()

@@ -12,6 +12,7 @@ from typing import Any
 from saebias.config.fingerprint import content_digest, digest
 from saebias.config.schema import Config
 from saebias.errors import ConfigError, InputError, SaebiasError
+from saebias.pipeline.contents import contents_digest
 from saebias.pipeline.stage import Stage
 from saebias.store.catalogue import RECORD_KEYS
 from saebias.store.files import read_json_object
@@ -106,7 +107,9 @@ def _plan_one(cfg: Config, stage: Stage, planned: dict[str, PlannedStage]) -> Pl
     parents = {need: planned[need].run_id for need in stage.needs}
     slices = {dotted: _slice(cfg, dotted) for dotted in stage.reads}
     values = {dotted: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for dotted, value in slices.items()}
-    fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, _content(tuple(inputs)))
+    many = stage.many_inputs(cfg)
+    outside = [_content(tuple(inputs)), *([contents_digest(many, cfg.runtime.artifacts)] if many else [])]
+    fingerprint = digest(stage.name, stage.version, cfg.seed, values, parents, *outside)
     folder = cfg.runtime.artifacts / stage.name.replace(".", "/") / fingerprint
     return PlannedStage(stage, fingerprint, folder, parents, *state_of(folder, {need: planned[need].folder for need in stage.needs}))
 

@@ -54,6 +54,8 @@ class Stage:
     """Tables it owns; it may write no other."""
     inputs: Callable[[Config], list[Path]] = no_inputs
     """Outside files whose content changes its numbers."""
+    many_inputs: Callable[[Config], list[Path]] = no_inputs
+    """Outside files by the thousand (pictures): their bytes count as well, and so does that one is missing, which is no error here."""
     estimate: Callable[[Config], Estimate] = no_estimate
     version: int = 1
     """Raise it when the code changes the numbers."""

@@ -11,7 +11,7 @@ import numpy as np
 from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.pipeline.stage import Estimate, Stage, StageContext
-from saebias.stages.label_access import caption_label, lexicon_files
+from saebias.stages.label_access import caption_label, label_sources, lexicon_files
 from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files
 
 if TYPE_CHECKING:
@@ -188,6 +188,6 @@ ANALYZE_BEHAVIOR = Stage(
     needs=("prepare",),
     reads=("model", "labels", "analyze.draws", "analyze.min_coverage", "analyze.bootstrap"),
     tables=("generated_captions", "exact_probabilities", "behavior_metrics"),
-    inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
+    inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg), *label_sources()],
     estimate=_estimate,
 )

@@ -60,8 +60,10 @@ def device_of(cfg: Config) -> str:
     """The device to run on: `auto` takes the first GPU where there is one."""
     import torch
 
+    from saebias.stages.threads import usable_device
+
     if cfg.runtime.device != "auto":
-        return cfg.runtime.device
+        return usable_device(cfg.runtime.device)
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

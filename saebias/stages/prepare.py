@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from saebias.config.schema import Config
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.corpus_rows import Corpus
-from saebias.stages.label_access import caption_label, lexicon_files
+from saebias.stages.label_access import caption_label, label_sources, lexicon_files
+from saebias.stages.outside_files import captioner_spec, table_pictures
 
 if TYPE_CHECKING:
     from saebias.corpus.labels import Evidence
@@ -94,9 +95,7 @@ def evidence_json(evidence: Sequence[Evidence]) -> str:
 
 def _inputs(cfg: Config) -> list[Path]:
     named = [cfg.data.table, cfg.data.continuations, cfg.data.reference_shares]
-    if cfg.data.source == "emoji" and cfg.data.captioner.endswith((".yaml", ".yml")):
-        named.append(Path(cfg.data.captioner))
-    return [path for path in named if path is not None] + lexicon_files(cfg)
+    return [path for path in named if path is not None] + captioner_spec(cfg) + lexicon_files(cfg) + label_sources()
 
 
 def _estimate(cfg: Config) -> Estimate:
@@ -113,5 +112,6 @@ PREPARE = Stage(
     reads=("data", "labels"),
     tables=TABLES,
     inputs=_inputs,
+    many_inputs=table_pictures,
     estimate=_estimate,
 )

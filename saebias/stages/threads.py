@@ -1,10 +1,11 @@
-"""The threads of torch: set once per process."""
+"""What torch may use of this machine: its threads, set once per process, and the device that was asked for."""
 
 from __future__ import annotations
 
 import os
 
 from saebias.config.schema import Config
+from saebias.errors import ConfigError
 
 
 def use_threads(cfg: Config) -> int:
@@ -16,3 +17,18 @@ def use_threads(cfg: Config) -> int:
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
     return count
+
+
+def usable_device(device: str) -> str:
+    """`device` (cpu, cuda or cuda:N), if torch can compute on it here; raises ConfigError that says what there is otherwise."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return device
+    if not torch.cuda.is_available():
+        why = "this torch was built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU or driver answers"
+        raise ConfigError(f"runtime.device={device}: there is no GPU to compute on ({why}); set runtime.device=auto or cpu")
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise ConfigError(f"runtime.device={device}: this machine shows {count} GPUs, cuda:0 to cuda:{count - 1}; name one of them")
+    return device

@@ -236,16 +236,16 @@ class RuntimeConfig(Slice):
     token_budget: int | None = Field(None, ge=16)
     """`extract`: tokens of one forward pass; without it chosen from the free memory. Halved by itself where memory runs out."""
 
-
-RENAMED = {"extract.image_tokens": "extract.tokens.image"}
-"""Keys that configurations of earlier versions may hold, and what they are called now."""
-
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
         if re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is None:
             raise ValueError("choose auto, cpu, cuda or cuda:N")
         return value
+
+
+RENAMED = {"extract.image_tokens": "extract.tokens.image"}
+"""Keys that configurations of earlier versions may hold, and what they are called now."""
 
 
 class Config(Slice):

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from saebias.cli.main import main
+from saebias.errors import ConfigError
+from saebias.stages.threads import usable_device
 
 COMMANDS = ["prepare", "extract", "train", "analyze", "steer", "plot", "mechanistic", "run-all", "query", "status"]
 
@@ -80,6 +83,12 @@ def test_help_imports_no_torch() -> None:
         (("prepare", "--set", "data.source=table", "--set", "data.table=nowhere.csv"), "nowhere.csv"),
         (("prepare", "--set", "data.captioner=unknown"), "no captioner spec"),
         (("extract", "--set", "model.name=saebias:unknown"), "saebias:unknown"),
+        (("extract", "--set", "runtime.device=foo"), "choose auto, cpu, cuda or cuda:N (it is 'foo')"),
+        (("extract", "--set", "runtime.device=cuda:x"), "choose auto, cpu, cuda or cuda:N"),
+        (("extract", "--worker", "2/2"), "--worker 0/4"),
+        (("train", "--worker", "one"), "--worker 0/4"),
+        (("extract", "--set", "runtime.workers=0"), "runtime.workers"),
+        (("extract", "--set", "runtime.engine=dask"), "runtime.engine"),
     ],
 )
 def test_a_slip_is_one_line_and_exit_code_2(saebias, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -155,6 +164,25 @@ def test_a_dry_run_writes_nothing_and_names_every_stage(saebias, tmp_path: Path)
     for stage in ("prepare", "extract", "train", "analyze.behavior", "analyze.features", "steer", "mechanistic.lens", "plot"):
         assert stage in result.out
     assert "free" in result.out and not (tmp_path / "artifacts").exists()
+
+
+def test_a_dry_run_says_that_the_model_is_missing_and_how_to_get_it(saebias, tmp_path: Path) -> None:
+    result = saebias("run-all", "--dry-run", "--set", "model.name=nobody/nothing")
+    assert result.code == 0 and "hf download nobody/nothing" in result.out and "extract" in result.out
+    result = saebias("run-all", "--dry-run", "--set", f"model.name={tmp_path / 'nowhere'}")
+    assert result.code == 0 and "nowhere does not exist" in result.out.replace("\n", " ")
+    assert "!" not in saebias("run-all", "--dry-run").out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"runtime.device=cuda: there is no GPU to compute on .*; set runtime.device=auto or cpu"):
+        usable_device("cuda")
+    assert usable_device("cpu") == "cpu"
+
+
+def test_status_says_what_is_running_on_which_gpu_if_any(saebias) -> None:
+    assert "GPU" in saebias("status").out
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from saebias.cli.status import _units
 from saebias.config.load import load_config
 from saebias.config.schema import Config
 from saebias.errors import ConfigError, InputError, MissingParent, StoreError
@@ -101,6 +102,7 @@ def test_a_worker_waits_for_a_unit_that_another_is_at_and_nothing_may_start_from
         assert other.poll() is None
         states = live_states(tmp_path)
         assert sorted(state["worker"] for state in states) == [0, 1] and {state["units_total"] for state in states} == {len(UNITS)}
+        assert _units(states).startswith("3 of 4 units, ") and _units(states).endswith("2 workers alive (0, 1)") and " s left" in _units(states)
     finally:
         go.touch()
     assert finished(slow)[0] == 0 and finished(other)[0] == 0

@@ -6,7 +6,7 @@ Shapes: N rows (one per image), D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from saebias.errors import InputError
 from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.codelength import online_codelength
 from saebias.stats.probing import ProbeResult, probe, probe_transfer
 
 READS_CAPTION = "READS THE CAPTION: rows lie behind the caption's own gender word, or the prompt shows it; no evidence about the picture"
@@ -66,7 +67,10 @@ class ProbePlace:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One probe as a table row; NaN, with the reason in `note`, where a number cannot be computed."""
+    """One probe as a table row; NaN, with the reason in `note`, where a number cannot be computed.
+
+    `bits` is the online codelength per label (Voita & Titov 2020), 1 where nothing can be read: how much data the reading takes, not only whether it succeeds.
+    """
 
     layer: int | None
     train_language: str
@@ -80,6 +84,7 @@ class ProbeRow:
     control_accuracy: float
     selectivity: float
     permuted_accuracy: float
+    bits: float
     n_images: int
     n_clusters: int
     note: str
@@ -87,11 +92,15 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class TransformerProbeAnalyzer:
-    """Cross-fitted probes with folds over image clusters, scaling inside the fold, a control task per context, and permuted labels."""
+    """Cross-fitted probes with folds over image clusters, scaling inside the fold, a control task per context, permuted labels, and description length.
+
+    `n_orders`: random orders of the clusters that the description length is averaged over; 0 leaves it out.
+    """
 
     n_folds: int = 5
     n_control: int = 10
     n_permutations: int = 99
+    n_orders: int = 1
 
     def read(self, places: Mapping[ProbePlace, ProbeRows], *, seed: int, transfer: bool = True) -> list[ProbeRow]:
         """One row per place, and one per ordered pair of languages that share layer and token kind (trained on one, tested on the other).
@@ -110,6 +119,8 @@ class TransformerProbeAnalyzer:
 
     def _within(self, place: ProbePlace, data: ProbeRows, seed: int) -> ProbeRow:
         check_place(place, data)
+        if data.x_ND.shape[1] == 0:
+            return _row(place, place, _undefined(data, "all images have the same features here: nothing to read"), "")
         try:
             result = probe(
                 data.x_ND,
@@ -123,7 +134,14 @@ class TransformerProbeAnalyzer:
             )
         except InputError as error:
             return _row(place, place, _undefined(data, str(error)), "")
-        return _row(place, place, result, READS_CAPTION if data.reads_caption else "")
+        flag = READS_CAPTION if data.reads_caption else ""
+        if self.n_orders == 0:
+            return _row(place, place, result, flag)
+        try:
+            length = online_codelength(data.x_ND, data.is_female_N, data.cluster_N, seed=seed, n_orders=self.n_orders)
+        except InputError as error:
+            return _row(place, place, result, "; ".join(filter(None, [flag, str(error)])))
+        return _row(place, place, result, flag, length.bits / length.n_rows)
 
     def _across(self, train: ProbePlace, test: ProbePlace, of_train: ProbeRows, of_test: ProbeRows, seed: int) -> ProbeRow:
         try:
@@ -171,7 +189,14 @@ def _undefined(data: ProbeRows, reason: str) -> ProbeResult:
     return ProbeResult(nan, nan, nan, nan, nan, nan, nan, nan, len(data.image_N), len(np.unique(data.cluster_N)), reason)
 
 
-def _row(train: ProbePlace, test: ProbePlace, result: ProbeResult, flag: str) -> ProbeRow:
+def words_of(texts: Sequence[str]) -> np.ndarray:
+    """Bag of words [N, W]: how often each text has each word, words that all texts have equally often left out (W may be 0)."""
+    words = sorted({word for text in texts for word in text.split()})
+    counts_NW = np.array([[text.split().count(word) for word in words] for text in texts], dtype=np.float64).reshape(len(texts), len(words))
+    return counts_NW[:, np.ptp(counts_NW, axis=0) > 0] if len(texts) else counts_NW
+
+
+def _row(train: ProbePlace, test: ProbePlace, result: ProbeResult, flag: str, bits: float = float("nan")) -> ProbeRow:
     return ProbeRow(
         layer=train.layer,
         train_language=train.language,
@@ -185,6 +210,7 @@ def _row(train: ProbePlace, test: ProbePlace, result: ProbeResult, flag: str) ->
         control_accuracy=result.control_accuracy,
         selectivity=result.selectivity,
         permuted_accuracy=result.permuted_accuracy,
+        bits=bits,
         n_images=result.n_rows,
         n_clusters=result.n_clusters,
         note="; ".join(filter(None, [flag, result.note])),

@@ -104,7 +104,7 @@ def _estimate(share: float):
     return estimate
 
 
-def _stage(part: str, run: Any, help_text: str, tables: Sequence[str], reads: Sequence[str], seconds_per_sample: float) -> Stage:
+def _stage(part: str, run: Any, help_text: str, tables: Sequence[str], reads: Sequence[str], seconds_per_sample: float, version: int = 1) -> Stage:
     return Stage(
         name=f"mechanistic.{part}",
         run=run,
@@ -114,10 +114,12 @@ def _stage(part: str, run: Any, help_text: str, tables: Sequence[str], reads: Se
         tables=tuple(tables),
         inputs=model_files if "model" in reads else lambda cfg: [],
         estimate=_estimate(seconds_per_sample),
+        version=version,
     )
 
 
-MECHANISTIC_PROBES = _stage("probes", run_probes, "where gender can be read", ("probes",), ("mechanistic.folds", "mechanistic.permutations"), 0.005)
+_PROBES_READ = ("mechanistic.folds", "mechanistic.permutations", "model.name", "model.prompt_en", "model.prompt_ar")
+MECHANISTIC_PROBES = _stage("probes", run_probes, "where gender can be read", ("probes",), _PROBES_READ, 0.01, version=2)
 MECHANISTIC_ALIGNMENT = _stage(
     "alignment",
     run_alignment,

@@ -124,6 +124,8 @@ def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], in
         harm_budget=ctx.cfg.steer.max_accuracy_loss,
         cross_entropy_budget=ctx.cfg.steer.max_cross_entropy_rise,
         default_budget=ctx.cfg.steer.max_default_shift,
+        baselines=rows("select * from probe_accuracy where baseline is not null"),
+        patching=rows("select * from patching_effects where part = 'decoder' and component = 'residual stream'"),
         alarms=tuple(alarms),
         figures=tuple(figures),
         interactive=tuple(interactive),

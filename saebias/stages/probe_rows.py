@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import Source, nan_to_null
+from saebias.stages.model_access import closed_set_of, closed_sets, prompts
 
 if TYPE_CHECKING:
-    from saebias.mechanistic.probes import ProbeRows
+    from saebias.mechanistic.probes import ProbePlace, ProbeRow, ProbeRows, TransformerProbeAnalyzer
 
 LANGUAGES = ("en", "ar")
 
@@ -35,12 +36,29 @@ def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
                 if _has(source, language, kind)
             }
             # What carries over from one language to the other is told once, by `mechanistic --only alignment`, over several foldings.
-            rows += analyzer.read(places, seed=ctx.seed("probes"), transfer=False)
+            rows += _read_once(analyzer, places, ctx.seed("probes"))
             task.advance()
         pixels: ProbeRows = _pixel_rows(source)
         rows += analyzer.read({ProbePlace("en", "image", None, "pixels"): pixels}, seed=ctx.seed("probes"))
+        worded = {
+            ProbePlace(language, "decision", None, "bag_of_words"): data for language in LANGUAGES if (data := _word_rows(ctx, source, language)) is not None
+        }
+        rows += analyzer.read(worded, seed=ctx.seed("probes"), transfer=False)
         task.advance()
     return [nan_to_null(asdict(row)) for row in rows]
+
+
+def _read_once(analyzer: TransformerProbeAnalyzer, places: dict[ProbePlace, ProbeRows], seed: int) -> list[ProbeRow]:
+    """One row per place; where both languages read the very same activations (a picture's tokens, before any text), the probe is fitted once."""
+    twins = {}
+    for place, data in places.items():
+        other = replace(place, language="en")
+        if place.language == "ar" and other in places and np.array_equal(data.x_ND, places[other].x_ND) and np.array_equal(data.image_N, places[other].image_N):
+            twins[place] = other
+    read = dict(
+        zip([p for p in places if p not in twins], analyzer.read({p: d for p, d in places.items() if p not in twins}, seed=seed, transfer=False), strict=True)
+    )
+    return [read[place] if place in read else replace(read[twins[place]], train_language="ar", test_language="ar") for place in places]
 
 
 def _kind_mask(source: Source, language: str, kind: str) -> np.ndarray:
@@ -68,6 +86,24 @@ def _probe_rows(source: Source, x_ND: np.ndarray, language: str, kind: str) -> P
         offset_N=np.zeros(len(sample_ids), dtype=int) if kind == "decision" else np.full(len(sample_ids), -1),
         caption_in_prompt=bool(part.reads_caption.any()),
     )
+
+
+def _word_rows(ctx: StageContext, source: Source, language: str) -> ProbeRows | None:
+    """The words that stand before the decision: the prompt, and the beginning that the context's F and M continuations share; None without decisions."""
+    from os.path import commonprefix
+
+    from saebias.mechanistic.probes import ProbeRows, words_of
+
+    part = source.index.where(_kind_mask(source, language, "decision"))
+    if len(part) == 0:
+        return None
+    sets, prompt = closed_sets(ctx), prompts(ctx.cfg)[language]
+    sample_ids = np.unique(part.sample_id.astype(str))
+    chosen = [closed_set_of(sets, source.samples[sample_id]["context"], language) for sample_id in sample_ids]
+    # The beginning may end inside a word: Arabic says the gender by an ending.
+    texts = [f"{prompt} {commonprefix([*each.female, *each.male]) if each is not None else ''}" for each in chosen]  # noqa: RUF071
+    columns = source.gender(sample_ids) == "F", sample_ids, source.column(sample_ids, "cluster_id"), source.types(sample_ids)
+    return ProbeRows(words_of(texts), *columns)
 
 
 def _pixel_rows(source: Source) -> ProbeRows:

@@ -1,6 +1,6 @@
 -- What a probe reads without the model: baselines such as pixels and bag of words, beside the best layer.
 -- params: language=
-select coalesce(baseline, 'layer ' || layer) as reads, train_language as language, token_kind, balanced_accuracy, low, high, n_images, n_clusters, note
+select coalesce(baseline, 'layer ' || layer) as reads, train_language as language, token_kind, balanced_accuracy, low, high, bits, n_images, n_clusters, note
 from probe_accuracy
 where train_language = test_language and ($language::varchar is null or train_language = $language::varchar)
 qualify baseline is not null

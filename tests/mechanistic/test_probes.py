@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saebias.errors import InputError
-from saebias.mechanistic.probes import ProbePlace, ProbeRows, TransformerProbeAnalyzer, pool_tokens
+from saebias.mechanistic.probes import ProbePlace, ProbeRows, TransformerProbeAnalyzer, pool_tokens, words_of
 
 N, D = 240, 12
 ANALYZER = TransformerProbeAnalyzer(n_control=5, n_permutations=39)
@@ -32,6 +32,22 @@ def test_a_planted_direction_is_read_and_selective_and_random_labels_are_at_chan
     assert real.balanced_accuracy > 0.8 and real.low > 0.7 and real.selectivity > 0.2
     assert abs(real.permuted_accuracy - 0.5) < 0.06
     assert null.low < 0.5 < null.high + 0.05 and abs(null.balanced_accuracy - 0.5) < 0.12
+
+
+def test_the_description_is_short_where_the_label_can_be_read_and_one_bit_where_not() -> None:
+    real, null = ANALYZER.read({place("en"): rows(E1, 1, strength=6.0), place("en", 0): rows(E1, 2, strength=0.0)}, seed=5)
+    assert real.bits < 0.6 and 0.95 < null.bits < 1.1
+    (without,) = TransformerProbeAnalyzer(n_control=5, n_permutations=39, n_orders=0).read({place("en"): rows(E1, 1)}, seed=5)
+    assert np.isnan(without.bits)
+
+
+def test_words_that_all_texts_share_are_no_features_and_a_probe_of_none_says_so() -> None:
+    counts = words_of(["say a cook", "say a a judge", "say a cook"])
+    assert counts.tolist() == [[1, 1, 0], [2, 0, 1], [1, 1, 0]]
+    data = rows(E1, 1)
+    empty = ProbeRows(words_of(["say it"] * N), data.is_female_N, data.image_N, data.cluster_N, data.context_N)
+    (row,) = ANALYZER.read({ProbePlace("en", "decision", None, "bag_of_words"): empty}, seed=5)
+    assert np.isnan(row.balanced_accuracy) and "same features" in row.note and row.n_images == N
 
 
 def test_a_probe_crosses_languages_only_where_they_share_the_direction() -> None:

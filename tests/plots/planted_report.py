@@ -56,6 +56,8 @@ def planted_report(ask: Callable[[str], pa.Table], names: tuple[str, ...] = ()) 
         left_out=rows(LEFT_OUT),
         stale=rows("stale_runs"),
         harm_budget=0.03,
+        baselines=rows("(select * from probe_accuracy where baseline is not null)"),
+        patching=rows("(select * from patching_effects where part = 'decoder' and component = 'residual stream')"),
         alarms=("an alarm <b>in markup</b>",),
         figures=tuple(figures),
         interactive=interactive if names else (),

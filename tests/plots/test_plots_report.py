@@ -16,7 +16,9 @@ from planted_report import planted_report, png, scene, with_summary
 
 from saebias.errors import InputError
 from saebias.plots.report.data import ReportData, SceneCaption
-from saebias.plots.report.findings import ABSENT, SHOWN, UNKNOWN, can_it_be_removed, is_it_biased, verdicts, where_is_it
+from saebias.plots.report.finding import ABSENT, SHOWN, UNKNOWN
+from saebias.plots.report.findings import can_it_be_removed, is_it_biased, verdicts
+from saebias.plots.report.located import where_is_it
 from saebias.plots.report.pictures import image_uri, inline_svg, thumbnail
 from saebias.plots.report.render import render_report
 
@@ -163,6 +165,30 @@ def test_a_probe_that_does_not_beat_its_control_carries_nothing(data: ReportData
     at_chance = tuple(row | {"value": 0.53, "low": 0.48, "high": 0.58} if row["series"] == "probe" else row for row in data.layers)
     findings = where_is_it(replace(data, layers=at_chance))
     assert findings[0].verdict == ABSENT and "no layer is shown to carry gender" in findings[0].text
+
+
+def test_one_early_layer_that_happens_to_beat_its_control_is_no_emergence(data: ReportData) -> None:
+    missed = tuple(
+        row | {"value": 0.53, "low": 0.48, "high": 0.58} if row["series"] == "probe" and row["layer"] == 4 and row["language"] == "en" else row
+        for row in data.layers
+    )
+    assert "beats its control from layer 5 on" in where_is_it(replace(data, layers=missed))[0].text
+
+
+def test_what_the_pixels_alone_give_stands_beside_the_probe(data: ReportData) -> None:
+    assert "the pixels alone give 0.710" in verdicts(data)["located"]
+    assert re.search(r"the pixels alone give 0\.710, less than every layer from \d on", where_is_it(data)[0].text)
+    unbeaten = tuple(row | {"balanced_accuracy": 0.999} for row in data.baselines)
+    assert "which no layer is shown to exceed" in where_is_it(replace(data, baselines=unbeaten))[0].text
+    assert "pixels" not in verdicts(replace(data, baselines=()))["located"]
+
+
+def test_patching_tells_from_which_layer_on_the_deciding_token_carries_the_gender(data: ReportData) -> None:
+    told = where_is_it(data)[-1]
+    assert told.verdict == SHOWN and "from layer 4 on the deciding token carries" in told.text and "100% of the gap" in told.text
+    assert len(where_is_it(replace(data, patching=()))) == len(where_is_it(data)) - 2
+    reversed_ = tuple(row | {"effect": 10 - row["effect"]} for row in data.patching)
+    assert where_is_it(replace(data, patching=reversed_))[-1].verdict == ABSENT
 
 
 def test_the_intervention_is_chosen_on_select_and_told_on_report(data: ReportData) -> None:

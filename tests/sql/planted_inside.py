@@ -226,7 +226,7 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                     probes.append(
                         {"layer": layer, "train_language": language, "test_language": test, "token_kind": kind, "baseline": None, "auroc": accuracy}
                         | {"balanced_accuracy": accuracy, "low": accuracy - 0.04, "high": min(1.0, accuracy + 0.03), "control_accuracy": 0.51}
-                        | {"selectivity": accuracy - 0.51, "permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
+                        | {"selectivity": accuracy - 0.51, "permuted_accuracy": 0.5, "bits": 0.4, "n_images": 96, "n_clusters": 48, "note": None}
                     )
         for measure, value, floor, ceiling in (
             ("direction_cosine", 0.2 + 0.7 * grown, 0.05, 0.97),
@@ -264,7 +264,7 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
             probes.append(
                 {"layer": None, "train_language": language, "test_language": language, "token_kind": "decision", "baseline": baseline, "auroc": accuracy}
                 | {"balanced_accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "control_accuracy": 0.5, "selectivity": accuracy - 0.5}
-                | {"permuted_accuracy": 0.5, "n_images": 96, "n_clusters": 48, "note": None}
+                | {"permuted_accuracy": 0.5, "bits": 0.4, "n_images": 96, "n_clusters": 48, "note": None}
             )
     inside = {"lens": lens, "probes": probes, "alignment": alignment, "gender_projections": points}
     return inside | {"logit_attribution": _attribution(), "patching": _patching()} | _matrices() | _words(samples)

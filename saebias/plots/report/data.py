@@ -87,8 +87,13 @@ class ReportData:
     harm_budget: float
     """Largest harm on clear images (share) an intervention may do to be recommended."""
     cross_entropy_budget: float | None = None
-    default_budget: float | None = None
     """Largest rise of caption cross-entropy (nats) it may cause; None where that was not measured."""
+    default_budget: float | None = None
+    """How much further from 1/2 the mean P(woman) may move."""
+    baselines: Rows = ()
+    """View probe_accuracy, rows of baselines (pixels, bag of words)."""
+    patching: Rows = ()
+    """View patching_effects, the decoder's residual stream."""
     alarms: tuple[str, ...] = ()
     figures: tuple[ReportFigure, ...] = ()
     interactive: tuple[InteractiveFigure, ...] = ()

@@ -1,0 +1,115 @@
+"""Where is it: what probes, the lens and patching say of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saebias.plots.report.data import ReportData
+from saebias.plots.report.finding import ABSENT, SHOWN, Finding, figures_of, leaves_out, not_measured, with_interval
+from saebias.plots.style import language_name
+from saebias.plots.tables import Row, number
+
+
+def where_is_it(data: ReportData) -> list[Finding]:
+    """Where a probe, the lens and patching find gender, per language."""
+    found = [finding for code in data.languages for finding in (_probe(data, code), _lens(data.layers, code))]
+    return found + [finding for code in data.languages if (finding := _carried(data.patching, code)) is not None]
+
+
+def located(data: ReportData) -> str:
+    """The answer in one line."""
+    if not any(row["panel"] == "probe" for row in data.layers):
+        return "Not measured."
+    lasting = {code: rows for code in data.languages if (rows := _lasting(data.layers, code))}
+    if not lasting:
+        return "No layer is shown to carry it."
+    code = min(lasting, key=lambda each: lasting[each][0]["layer"])
+    first = lasting[code][0]
+    seen = f"; the pixels alone give {figures_of(pixels)}" if (pixels := _pixels(data)) is not None else ""
+    return f"Readable from layer {first['layer']} on, at the decision token: {language_name(code)} {figures_of(first['value'])} there{seen}."
+
+
+def _probe(data: ReportData, language: str) -> Finding:
+    name, layers = language_name(language), data.layers
+    if not any(row["panel"] == "probe" and row["language"] == language and number(row, "value") is not None for row in layers):
+        return not_measured("gender by layer", language, None)
+    clear = _lasting(layers, language)
+    if not clear:
+        return Finding(f"{name}: no layer is shown to carry gender at the decision token; no probe beats its control task in all layers from one on.", ABSENT)
+    best = max(clear, key=lambda row: row["value"])
+    control = _controls(layers, language)[best["layer"]]
+    text = f"{name}: at the decision token a linear probe beats its control from layer {clear[0]['layer']} on and reads gender best in layer {best['layer']}"
+    return Finding(f"{text}, with balanced accuracy {with_interval(best)}; control task {figures_of(control)}{_beside(data, clear)}.", SHOWN)
+
+
+def _beside(data: ReportData, clear: Sequence[Row]) -> str:
+    """What the picture alone gives, and from which layer on the model's reading is better: a probe that only copies the pixels has found nothing."""
+    pixels = _pixels(data)
+    if pixels is None:
+        return ""
+    better = [row for row in clear if leaves_out(row, pixels) and row["value"] > pixels]
+    lasting = [row for row in better if all(later in better for later in clear if later["layer"] >= row["layer"])]
+    than = f", less than every layer from {lasting[0]['layer']} on" if lasting else ", which no layer is shown to exceed"
+    return f"; the pixels alone give {figures_of(pixels)}{than}"
+
+
+def _pixels(data: ReportData) -> float | None:
+    """Balanced accuracy of a probe that reads the picture's pixels."""
+    return next((value for row in data.baselines if row["baseline"] == "pixels" and (value := number(row, "balanced_accuracy")) is not None), None)
+
+
+def _controls(layers: Sequence[Row], language: str) -> dict[int, float]:
+    """Control accuracy by layer."""
+    rows = (row for row in layers if row["panel"] == "probe" and row["series"] == "control" and row["language"] == language)
+    return {row["layer"]: value for row in rows if (value := number(row, "value")) is not None}
+
+
+def _beating_control(layers: Sequence[Row], language: str) -> list[Row]:
+    """The probe rows, by layer, whose whole interval is above their control and above chance (a control under 1/2 proves nothing)."""
+    controls = _controls(layers, language)
+    probe = (row for row in layers if row["panel"] == "probe" and row["series"] == "probe" and row["language"] == language)
+    known = sorted((row for row in probe if row["layer"] in controls and number(row, "value") is not None), key=lambda row: row["layer"])
+    return [row for row in known if (low := number(row, "low")) is not None and low > max(0.5, controls[row["layer"]])]
+
+
+def _lasting(layers: Sequence[Row], language: str) -> list[Row]:
+    """The probe rows of the first layer from which on all layers beat their control, and of all behind it: one layer that happens to is no emergence."""
+    clear = _beating_control(layers, language)
+    known = sorted({row["layer"] for row in layers if row["panel"] == "probe" and row["language"] == language})
+    beaten = {row["layer"] for row in clear}
+    return [row for row in clear if all(later in beaten for later in known if later >= row["layer"])]
+
+
+def _carried(rows: Sequence[Row], language: str) -> Finding | None:
+    """From which layer on the deciding token carries more of the gender than the picture's tokens do; None where nothing was patched."""
+    effect = {(row["token_kind"], row["layer"]): row["effect"] for row in rows if row["language"] == language}
+    layers = sorted({layer for kind, layer in effect if kind == "decision"})
+    if not layers:
+        return None
+    name = language_name(language)
+    taken = [layer for layer in layers if effect["decision", layer] > effect.get(("image", layer), 0.0)]
+    lasting = [layer for layer in taken if all(later in taken for later in layers if later >= layer)]
+    total = next(row for row in rows if row["language"] == language)
+    if not lasting or not total["total"] > 0:
+        return Finding(f"{name}: patching does not show where the gender passes from the picture's tokens to the deciding one.", ABSENT)
+    share = effect["decision", lasting[0]] / total["total"]
+    said = (
+        f"from layer {lasting[0]} on the deciding token carries more of the gender than the picture's tokens ({share:.0%} of the gap between twin scenes there)"
+    )
+    return Finding(f"{name}: {said}, {total['n_images']} pairs of scenes.", SHOWN)
+
+
+def _lens(layers: Sequence[Row], language: str) -> Finding:
+    name = language_name(language)
+    lens = [row for row in layers if row["panel"] == "lens" and row["language"] == language]
+    women = {row["layer"]: number(row, "low") for row in lens if row["series"] == "woman"}
+    men = {row["layer"]: number(row, "high") for row in lens if row["series"] == "man"}
+    both = sorted(women.keys() & men.keys())
+    if not both:
+        return not_measured("the logit lens", language, None)
+    parted = [layer for layer in both if (low := women[layer]) is not None and (high := men[layer]) is not None and low > 0 > high]
+    # The first layer from which on all layers tell the two apart: one layer that happens to is no emergence.
+    lasting = [layer for layer in parted if all(later in parted for later in both if later >= layer)]
+    if not lasting:
+        return Finding(f"{name}: the logit lens does not tell images of women from images of men in any last layers.", ABSENT)
+    return Finding(f"{name}: from layer {lasting[0]} on the logit lens says woman for images of women and man for images of men.", SHOWN)

@@ -25,7 +25,10 @@ _PERMUTATIONS = 39
 
 @dataclass(frozen=True)
 class AlignmentRow:
-    """One measure at one layer, between its floor (what unrelated languages reach) and its ceiling (what perfect agreement reaches)."""
+    """One measure at one layer, between its floor (what unrelated languages reach) and its ceiling (what perfect agreement reaches).
+
+    `p`: share of permutations that reach the value, one-sided, (1 + #) / (1 + n); None where nothing was permuted for it.
+    """
 
     layer: int
     measure: str
@@ -37,6 +40,7 @@ class AlignmentRow:
     n_images: int
     n_clusters: int
     note: str
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def alignment_rows(paired: PairedActivations, *, seed: int, n_permutations: int 
     clear = paired.clear
     return [
         *_direction_rows(clear, seed, n_permutations),
-        _cka_row(paired, seed, min(n_permutations, _PERMUTATIONS)),
+        _cka_row(paired, seed, n_permutations),
         _procrustes_row(paired, seed),
         *_transfer_rows(clear, seed, n_folds),
     ]
@@ -110,7 +114,8 @@ def _cka_row(paired: PairedActivations, seed: int, n_permutations: int) -> Align
     low_1, high_1, note = _jackknife(paired, lambda kept: np.array([linear_cka(kept.en_ND, kept.ar_ND)]), np.array([value]), seed)
     counts = len(paired.cluster_N), len(np.unique(paired.cluster_N))
     floor, note = float(np.quantile(drawn, 0.95)), "; ".join(filter(None, [f"floor of {n_permutations} broken pairings", note]))
-    return AlignmentRow(paired.layer, "debiased_cka", value, float(low_1[0]), float(high_1[0]), floor, 1.0, *counts, note)
+    p = float((1 + (drawn >= value).sum()) / (1 + len(drawn)))
+    return AlignmentRow(paired.layer, "debiased_cka", value, float(low_1[0]), float(high_1[0]), floor, 1.0, *counts, note, p)
 
 
 def _procrustes_row(paired: PairedActivations, seed: int) -> AlignmentRow:
@@ -118,7 +123,8 @@ def _procrustes_row(paired: PairedActivations, seed: int) -> AlignmentRow:
     drawn = [procrustes_r2(paired.en_ND, paired.ar_ND[order_N], paired.cluster_N, seed=seed) for order_N in broken_pairings(paired.cluster_N, 19, seed)]
     counts = len(paired.cluster_N), len(np.unique(paired.cluster_N))
     nan = float("nan")
-    return AlignmentRow(paired.layer, "procrustes", value, nan, nan, max(drawn), 1.0, *counts, "held-out; floor: largest of 19 broken pairings; no interval")
+    p, note = (1 + sum(one >= value for one in drawn)) / (1 + len(drawn)), "held-out; floor: largest of 19 broken pairings; no interval"
+    return AlignmentRow(paired.layer, "procrustes", value, nan, nan, max(drawn), 1.0, *counts, note, p)
 
 
 def _transfer_rows(clear: PairedActivations, seed: int, n_folds: int) -> list[AlignmentRow]:
@@ -146,7 +152,7 @@ def _transfer_rows(clear: PairedActivations, seed: int, n_folds: int) -> list[Al
         middle = float(np.mean([result.balanced_accuracy for result in foldings]))
         estimate = middle, min(result.low for result in foldings), max(result.high for result in foldings)
         note = "; ".join(filter(None, [note, f"mean of {_FOLDINGS} foldings, the interval spans theirs", across.note]))
-        rows.append(AlignmentRow(clear.layer, measure, *estimate, across.permuted_high, within.balanced_accuracy, *counts, note))
+        rows.append(AlignmentRow(clear.layer, measure, *estimate, across.permuted_high, within.balanced_accuracy, *counts, note, across.p))
     return rows
 
 

@@ -127,4 +127,5 @@ MECHANISTIC_ALIGNMENT = _stage(
     ("alignment", "gender_projections"),
     ("mechanistic.folds", "mechanistic.permutations"),
     0.004,
+    version=2,
 )

@@ -10,6 +10,8 @@ create table alignment (
     ceiling    double,
     n_images   integer not null,
     n_clusters integer not null,
-    note       varchar
+    note       varchar,
+    p          double
 );
 comment on table alignment is 'Cross-lingual alignment per layer and measure.';
+comment on column alignment.p is 'Share of permutations that reach the value, one-sided; null where nothing was permuted for it.';

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saebias.errors import InputError
-from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows, broken_pairings
+from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, _cka_row, alignment_rows, broken_pairings
 from saebias.mechanistic.gender_projection import fit_gender_axes
 
 N, D = 320, 16
@@ -53,6 +53,18 @@ def test_unrelated_languages_stay_at_the_floor_of_the_similarities() -> None:
     cka = rows["debiased_cka"]
     assert abs(cka.value) < 0.05 and cka.low < 0.02
     assert rows["procrustes"].value < 0.05
+
+
+def test_debiased_cka_of_independent_noise_is_about_zero_with_an_even_p_and_of_a_shared_scene_it_is_not() -> None:
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(30):
+        noise = PairedActivations(0, rng.normal(size=(80, 200)), rng.normal(size=(80, 200)), np.array(["F", "M"] * 40), np.arange(80))
+        found.append(_cka_row(noise, seed=1, n_permutations=39))
+    assert abs(np.mean([row.value for row in found])) < 0.02
+    p = np.array([row.p for row in found])
+    assert np.mean(p <= 0.1) <= 0.25 and 0.3 < p.mean() < 0.7
+    assert by_measure(world(E1, E1, seed=2))["debiased_cka"].p == 1 / 40
 
 
 def test_broken_pairings_are_permutations_that_move_whole_clusters() -> None:

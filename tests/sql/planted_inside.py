@@ -248,6 +248,7 @@ def inside_rows(rng: np.random.Generator, samples: list[dict]) -> dict[str, list
                     "n_images": 192,
                     "n_clusters": 96,
                     "note": None if value is not None else "no latent is alive in both languages",
+                    "p": 0.02 if measure == "debiased_cka" else None,
                 }
             )
         if layer in (1, 5, 7):

@@ -1,4 +1,4 @@
-"""`python -m saebias.captioner train SPEC... --out DIR` makes captioners; `python -m saebias.captioner gates SPEC|FOLDER` measures one."""
+"""`python -m saebias.captioner train SPEC... --out DIR` makes captioners; `gates SPEC|FOLDER` measures one; `mini` builds the one from real parts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from pathlib import Path
 import torch
 
 from saebias.captioner.gates import GateReport, check_gates
+from saebias.captioner.mini import mini_folder
+from saebias.captioner.mini_build import build_mini
+from saebias.captioner.mini_figures import ForcedChoice
+from saebias.captioner.mini_training import MiniRecipe
 from saebias.captioner.shipped import NAMES, shipped_model
 from saebias.captioner.spec import CaptionerSpec, load_spec
 from saebias.captioner.train import train_captioners
@@ -66,9 +70,21 @@ def main(arguments: list[str] | None = None) -> int:
     gates.add_argument("--spec", help="spec of a captioner in a folder (default: the one named in its provenance.json)")
     gates.add_argument("--images", type=int, default=1600)
     gates.add_argument("--seed", type=int, default=990_001)
+    mini = commands.add_parser("mini", help="build the captioner from real parts (EfficientNet-Lite0, Gemma 3 270M) into the cache")
+    mini.add_argument("--out", type=Path, help="folder to write (default: where model.name=saebias:mini-gemma3 looks)")
+    mini.add_argument("--accept-license", metavar="NAME", help="`gemma`: you accept Google's Gemma Terms of Use")
+    mini.add_argument("--steps", type=int, default=MiniRecipe.steps)
+    mini.add_argument("--pool", type=int, default=MiniRecipe.pool_scenes, help="scenes to train on")
+    mini.add_argument("--images", type=int, default=400, help="fresh pictures per part for the figures")
     options = parser.parse_args(arguments)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
+        if options.command == "mini":
+            recipe = MiniRecipe(steps=options.steps, pool_scenes=options.pool)
+            folder = options.out or mini_folder()
+            figures = build_mini(load_spec("null"), recipe, folder, options.accept_license, LineReporter(), figure_images=options.images)
+            print("\n".join([f"captioner in {folder}: share of clear pictures whose gender is preferred", *map(figure_line, figures)]))
+            return 0
         if options.command == "train":
             reports = train_captioners([load_spec(spec) for spec in options.specs], options.out, LineReporter())
         else:
@@ -89,6 +105,11 @@ def table(report: GateReport) -> str:
         gate = "reported" if row.passed is None else f"{row.low:g} .. {row.high:g}  {'ok' if row.passed else 'FAILED'}"
         lines.append(f"{row.part:<20}{row.language:<10}{row.name:<22}{row.value:>9.4f}  {gate}")
     return "\n".join([*lines, "all gates hold" if report.passed else "some gates FAILED"])
+
+
+def figure_line(row: ForcedChoice) -> str:
+    """One figure with its interval as a line of text."""
+    return f"{row.part:<16}{row.language:<4}{row.share:.3f}  [{row.low:.3f}, {row.high:.3f}]  {row.n_images} pictures of {row.n_drawings} drawings"
 
 
 def _measured(source: str, spec: str | None) -> tuple[Path, CaptionerSpec]:

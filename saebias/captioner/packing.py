@@ -94,20 +94,27 @@ def packed_layout(spec: CaptionerSpec, tokenizer: PreTrainedTokenizerFast, table
     ids = tokenizer.get_vocab()
     prefix = [ids[token] for token in (BOS, LINE_BREAKS, BEGIN_IMAGE, *[IMAGE] * spec.model.image_tokens, END_IMAGE, LINE_BREAKS)]
     image_slice = slice(prefix.index(ids[IMAGE]), prefix.index(ids[END_IMAGE]))
-    prompts = {language: torch.tensor(tokenizer.encode(spec.prompt(language), add_special_tokens=False)) for language in LANGUAGES}
+    prompts = {language: tokenizer.encode(spec.prompt(language), add_special_tokens=False) for language in LANGUAGES}
+    layout = layout_of(prefix, image_slice, prompts, tables)
+    layout.mask[:, :, image_slice, image_slice] = 0.0  # Gemma 3's image tokens see each other
+    return layout
+
+
+def layout_of(prefix: list[int], image_slice: slice, prompts: dict[str, list[int]], tables: dict[str, CaptionTable]) -> PackedLayout:
+    """The layout of packed rows that begin with `prefix` and ask in each language with its prompt; every position sees what stands before it."""
     segment_T, position_T, slices, start = [0] * len(prefix), list(range(len(prefix))), {}, len(prefix)
-    for number, language in enumerate(LANGUAGES, start=1):
-        length = len(prompts[language]) + tables[language].ids.shape[1]
-        slices[language] = slice(start + len(prompts[language]) - 1, start + length)
+    for number, (language, prompt) in enumerate(prompts.items(), start=1):
+        length = len(prompt) + tables[language].ids.shape[1]
+        slices[language] = slice(start + len(prompt) - 1, start + length)
         segment_T += [number] * length
         position_T += range(len(prefix), len(prefix) + length)
         start += length
     segments, order = torch.tensor(segment_T), torch.arange(len(segment_T))
     allowed_TT = (order[:, None] >= order) & ((segments == 0) | (segments[:, None] == segments))
-    allowed_TT[image_slice, image_slice] = True
     # Added to the scores: every attention implementation takes that form.
     mask = torch.zeros(allowed_TT.shape).masked_fill(~allowed_TT, torch.finfo(torch.float32).min)[None, None]
-    return PackedLayout(torch.tensor(prefix), image_slice, prompts, slices, mask, torch.tensor(position_T)[None])
+    asked = {language: torch.tensor(prompt) for language, prompt in prompts.items()}
+    return PackedLayout(torch.tensor(prefix), image_slice, asked, slices, mask, torch.tensor(position_T)[None])
 
 
 def packed_logits(

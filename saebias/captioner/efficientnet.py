@@ -2,7 +2,7 @@
 
 Architecture: Tan & Le 2019 (arXiv 1905.11946), table 1, as the Lite variant has it: no squeeze-and-excitation, ReLU6, stem and head not scaled.
 
-Legend: B pictures, P places of the last feature map (row by row), C channels.
+Legend: B pictures, P places of the pooled last feature map (row by row), C channels.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
-    """What the tower gives: one vector of `hidden_size` per `patch_size` pixels a side."""
+    """What the tower gives: one vector of `hidden_size` per `patch_size` pixels a side, the mean over `pool` x `pool` places of the last feature map."""
 
     model_type = "saebias_efficientnet_lite"
 
     hidden_size: int = CHANNELS
-    image_size: int = 224
-    patch_size: int = STRIDE
+    image_size: int = 192
+    pool: int = 2
+    patch_size: int = 2 * STRIDE
 
 
 class SameConv(nn.Conv2d):
@@ -74,7 +75,6 @@ class EfficientNetLite(PreTrainedModel):
 
     config_class = EfficientNetLiteConfig
     main_input_name = "pixel_values"
-    _no_split_modules = ["InvertedBottleneck"]
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
@@ -93,7 +93,7 @@ class EfficientNetLite(PreTrainedModel):
         x = functional.relu6(self.stem(pixel_values))
         for block in self.blocks:
             x = block(x)
-        places_BPC = functional.relu6(self.head(x)).flatten(2).transpose(1, 2)
+        places_BPC = functional.avg_pool2d(functional.relu6(self.head(x)), self.config.pool).flatten(2).transpose(1, 2)
         return BaseModelOutputWithPooling(last_hidden_state=places_BPC, hidden_states=(places_BPC,))
 
 
@@ -105,9 +105,9 @@ def weights_file() -> Path:
     return Path(spec.origin).parent / WEIGHTS
 
 
-def load_tower(image_size: int) -> EfficientNetLite:
+def load_tower(config: EfficientNetLiteConfig) -> EfficientNetLite:
     """The tower with its published weights, float32, in evaluation mode; raises ModelError where they are not installed."""
-    tower = EfficientNetLite(EfficientNetLiteConfig(image_size=image_size))
+    tower = EfficientNetLite(config)
     tower.load_state_dict(folded_weights(torch.load(weights_file(), map_location="cpu", weights_only=True)))
     return tower.eval().requires_grad_(False)
 

@@ -12,19 +12,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPImageProcessorPil, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
-from saebias.captioner.efficientnet import PIXEL_MEAN, PIXEL_STD, STRIDE, EfficientNetLiteConfig, load_tower, register
-from saebias.errors import ModelError
-from saebias.vlm.gguf_weights import cache_folder, new_folder, packaged_model, write_sums
+from saebias.captioner.efficientnet import CHANNELS, PIXEL_MEAN, PIXEL_STD, EfficientNetLiteConfig, load_tower, register
+from saebias.paths import cache_folder
+from saebias.vlm.gguf_weights import new_folder, packaged_model, write_sums
 from saebias.vlm.model_files import quiet_transformers
 
 NAME = "mini-gemma3"
 LANGUAGE_MODEL = "gemma3-270m"
-IMAGE_SIZE = 192
+TOWER = EfficientNetLiteConfig(image_size=192)
 # Gemma 3 270M has no token for pictures of its own; this one is in its vocabulary and stands in no text.
 IMAGE_TOKEN = "<unused0>"
-BUILD = "python -m saebias.captioner mini --accept-license gemma"
 MAX_NEW_TOKENS = 24
 
 
@@ -36,12 +43,12 @@ class MiniParts:
     processor: LlavaProcessor
 
     @property
-    def projector(self) -> nn.Module:
+    def projector(self) -> Any:
         """The only part that is trained."""
         return self.model.model.multi_modal_projector
 
     @property
-    def tower(self) -> nn.Module:
+    def tower(self) -> Any:
         """The picture tower, float32."""
         return self.model.model.vision_tower
 
@@ -56,32 +63,28 @@ def mini_folder() -> Path:
     return cache_folder() / NAME
 
 
-def built_mini() -> Path:
-    """The folder of the built captioner; raises ModelError with the command that builds it."""
-    folder = mini_folder()
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"the captioner {NAME} is not built on this machine; build it once with `{BUILD}` (Gemma's terms apply; about a quarter of an hour)")
-    return folder
-
-
 def assemble(accepted: str | None, init_seed: int, announce: Callable[[str], object] = lambda _: None) -> MiniParts:
     """Tower and language model with their published weights, joined by a projector drawn from `init_seed`; decoder in bfloat16, the rest float32.
 
     Raises ModelError where the parts are not installed, or Gemma's terms not accepted.
     """
     register()
-    tower = load_tower(IMAGE_SIZE)
+    tower = load_tower(TOWER)
     source = packaged_model(LANGUAGE_MODEL, accepted, announce)
     with quiet_transformers():
         language_model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
     processor = build_processor(tokenizer)
     config = build_config(language_model.config, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
         model = _joined(config, tower, language_model)
     model.generation_config = GenerationConfig(
-        max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
+        max_new_tokens=MAX_NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     model.eval().requires_grad_(False)
     model.model.multi_modal_projector.requires_grad_(True)
@@ -91,10 +94,10 @@ def assemble(accepted: str | None, init_seed: int, announce: Callable[[str], obj
 def build_config(text_config: Any, image_token_id: int) -> LlavaConfig:
     """LLaVA's configuration over the tower and the language model."""
     return LlavaConfig(
-        vision_config=EfficientNetLiteConfig(image_size=IMAGE_SIZE),
+        vision_config=TOWER,
         text_config=text_config,
         image_token_index=image_token_id,
-        image_seq_length=(IMAGE_SIZE // STRIDE) ** 2,
+        image_seq_length=(TOWER.image_size // TOWER.patch_size) ** 2,
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
         projector_hidden_act="gelu",
@@ -105,9 +108,9 @@ def build_config(text_config: Any, image_token_id: int) -> LlavaConfig:
 def build_processor(tokenizer: Any) -> LlavaProcessor:
     """The processor: pictures by PIL alone, stretched to the tower's size; one image token per place of its last feature map."""
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE_TOKEN]})
-    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    side = {"height": TOWER.image_size, "width": TOWER.image_size}
     pixels = CLIPImageProcessorPil(size=side, do_center_crop=False, image_mean=list(PIXEL_MEAN), image_std=list(PIXEL_STD), do_convert_rgb=True)
-    return LlavaProcessor(pixels, tokenizer, patch_size=STRIDE, vision_feature_select_strategy="full", num_additional_image_tokens=0, image_token=IMAGE_TOKEN)
+    return LlavaProcessor(pixels, tokenizer, patch_size=TOWER.patch_size, vision_feature_select_strategy="full", num_additional_image_tokens=0, image_token=IMAGE_TOKEN)
 
 
 def _joined(config: LlavaConfig, tower: nn.Module, language_model: Any) -> LlavaForConditionalGeneration:
@@ -116,7 +119,7 @@ def _joined(config: LlavaConfig, tower: nn.Module, language_model: Any) -> Llava
     model.model.vision_tower = tower
     model.model.language_model = language_model.model
     model.lm_head = language_model.lm_head
-    width, wide = config.text_config.hidden_size, config.vision_config.hidden_size
+    width, wide = language_model.config.hidden_size, CHANNELS
     projector = model.model.multi_modal_projector
     projector.linear_1, projector.linear_2 = nn.Linear(wide, width), nn.Linear(width, width)
     return model

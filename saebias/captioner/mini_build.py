@@ -16,8 +16,9 @@ from saebias.captioner.mini_figures import ForcedChoice, forced_choice
 from saebias.captioner.mini_training import MiniRecipe, train_projector
 from saebias.captioner.spec import CaptionerSpec
 from saebias.report import Reporter
-from saebias.vlm.gguf_weights import PACKAGED, folder_lock
+from saebias.vlm.gguf_weights import folder_lock
 from saebias.vlm.loading import load_model
+from saebias.vlm.packaged import PACKAGED
 
 FIGURE_SEED = 990_001
 

@@ -2,7 +2,7 @@
 
 What the captioner says of pictures that show no gender was therefore never taught: it comes from the parts and from how they meet.
 
-Legend: B scenes, P image tokens, C tower channels, R caption positions that are asked for, V vocabulary.
+Legend: B scenes, P image tokens, C tower channels, D model width, R caption positions that are asked for, K alternatives, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from saebias.captioner.tower import learning_rate
 from saebias.report import Reporter
 
 ENCODED_AT_ONCE = 32
-CHECKPOINT_STEPS = 10
+CHECKPOINT_STEPS = FULL_STEPS = 10
+"""Every tenth step normalises over the whole vocabulary; the others over the captions' tokens and those that the captioner found likely in that step."""
+LIKELY = 32
 NO_AMBIGUOUS = 1e-9
 
 
@@ -40,7 +42,7 @@ class MiniRecipe:
     init_seed: int = 9
     pool_scenes: int = 1200
     steps: int = 450
-    batch_scenes: int = 16
+    batch_scenes: int = 8
     peak_rate: float = 1e-3
     warmup_steps: int = 30
 
@@ -58,7 +60,7 @@ def training_scenes(spec: CaptionerSpec, recipe: MiniRecipe) -> list[Scene]:
 @torch.no_grad()
 def scene_features(parts: MiniParts, scenes: list[Scene], spec: CaptionerSpec, folder: Path, reporter: Reporter) -> Tensor:
     """Tower output [B, P, C] in bfloat16 of every scene; kept in `folder`, so that a run taken up again does not compute it a second time."""
-    key = hashlib.sha256(repr((scenes, spec.digest())).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((scenes, spec.digest(), parts.model.config.vision_config.to_json_string())).encode()).hexdigest()[:12]
     path = folder / f"features-{key}.safetensors"
     # A file that was cut short is made again.
     with suppress(FileNotFoundError, SafetensorError):
@@ -85,8 +87,8 @@ def mini_layout(parts: MiniParts, spec: CaptionerSpec, tables: dict[str, Caption
     return layout_of(prefix, slice(1, 1 + count), prompts, tables)
 
 
-def caption_logits(parts: MiniParts, layout: PackedLayout, features_BPC: Tensor, ids: dict[str, Tensor], is_asked: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Logits [R, V] at the caption positions of each language that `is_asked` [B, positions] marks."""
+def caption_states(parts: MiniParts, layout: PackedLayout, features_BPC: Tensor, ids: dict[str, Tensor], is_asked: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the output head reads, [R, D], at the caption positions of each language that `is_asked` [B, positions] marks."""
     decoder, count = parts.decoder, len(features_BPC)
     embed = decoder.embed_tokens
     image = parts.projector(features_BPC.float()).to(embed.weight.dtype)
@@ -96,7 +98,7 @@ def caption_logits(parts: MiniParts, layout: PackedLayout, features_BPC: Tensor,
     mask = layout.mask.to(embed.weight.dtype)
     masks = {"full_attention": mask, "sliding_attention": mask}
     hidden = decoder(inputs_embeds=torch.cat(pieces, dim=1), attention_mask=masks, position_ids=layout.positions, use_cache=False).last_hidden_state
-    return {language: parts.model.lm_head(hidden[:, layout.caption_slices[language]][is_asked[language]]) for language in LANGUAGES}
+    return {language: hidden[:, layout.caption_slices[language]][is_asked[language]] for language in LANGUAGES}
 
 
 @torch.no_grad()
@@ -120,6 +122,7 @@ def train_projector(parts: MiniParts, spec: CaptionerSpec, recipe: MiniRecipe, f
     optimizer = torch.optim.AdamW(parts.projector.parameters(), lr=recipe.peak_rate, weight_decay=0.0)
     checkpoint = folder / f"checkpoint-{_digest(spec, recipe)}.safetensors"
     done = _take_up(parts, optimizer, checkpoint)
+    vocabulary: Tensor | None = None
     with reporter.task("projector", recipe.steps, "steps") as task:
         task.advance(done)
         for step in range(done, recipe.steps):
@@ -129,7 +132,10 @@ def train_projector(parts: MiniParts, spec: CaptionerSpec, recipe: MiniRecipe, f
             rng = np.random.default_rng([recipe.data_seed, step])
             chosen = rng.choice(len(scenes), recipe.batch_scenes, replace=False)
             rows = {language: tables[language].draw(cells[chosen], rng) for language in LANGUAGES}
-            losses = _losses(parts, layout, features_BPC[torch.from_numpy(chosen)], tables, rows)
+            if step % FULL_STEPS == 0:
+                vocabulary = None
+            losses, likely = _losses(parts, layout, features_BPC[torch.from_numpy(chosen)], tables, rows, vocabulary)
+            vocabulary = likely if vocabulary is None else vocabulary
             optimizer.zero_grad(set_to_none=True)
             torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(parts.projector.parameters(), 1.0)
@@ -139,18 +145,26 @@ def train_projector(parts: MiniParts, spec: CaptionerSpec, recipe: MiniRecipe, f
             task.advance(1, **{f"nats_{language}": round(float(loss.detach()), 3) for language, loss in losses.items()})
 
 
-def _losses(parts: MiniParts, layout: PackedLayout, features_BPC: Tensor, tables: dict[str, CaptionTable], rows: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Mean cross-entropy per token of each language, nats."""
+def _losses(
+    parts: MiniParts, layout: PackedLayout, features_BPC: Tensor, tables: dict[str, CaptionTable], rows: dict[str, np.ndarray], vocabulary: Tensor | None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Mean cross-entropy per token of each language, nats, over the sorted token ids `vocabulary` (None: all); and the ids to use in the next steps."""
     ids = {language: torch.from_numpy(tables[language].ids[rows[language]]) for language in LANGUAGES}
     shares = {language: torch.from_numpy(tables[language].target_shares[rows[language]]) for language in LANGUAGES}
     is_asked = {language: values.sum(-1) > 0 for language, values in shares.items()}
-    logits = caption_logits(parts, layout, features_BPC, ids, is_asked)
-    losses = {}
+    states = caption_states(parts, layout, features_BPC, ids, is_asked)
+    head_VD = parts.model.lm_head.weight if vocabulary is None else parts.model.lm_head.weight[vocabulary]
+    losses, likely = {}, []
     for language in LANGUAGES:
-        targets = torch.from_numpy(tables[language].target_ids[rows[language]])[is_asked[language]]
-        cross_entropy, _ = caption_cross_entropy(logits[language][None], targets[None], shares[language][is_asked[language]][None])
+        logits_RV = (states[language] @ head_VD.T).float()
+        targets_RK = torch.from_numpy(tables[language].target_ids[rows[language]])[is_asked[language]]
+        if vocabulary is None:
+            likely += [logits_RV.detach().topk(LIKELY).indices.flatten(), torch.from_numpy(tables[language].target_ids).flatten()]
+        else:
+            targets_RK = torch.searchsorted(vocabulary, targets_RK)
+        cross_entropy, _ = caption_cross_entropy(logits_RV[None], targets_RK[None], shares[language][is_asked[language]][None])
         losses[language] = cross_entropy.mean()
-    return losses
+    return losses, torch.cat(likely).unique() if likely else torch.empty(0, dtype=torch.long)
 
 
 def _digest(spec: CaptionerSpec, recipe: MiniRecipe) -> str:

@@ -96,15 +96,24 @@ class ModelConfig(Slice):
     """The captioner under study."""
 
     name: str = "saebias:skewed"
-    """`saebias:skewed` or `saebias:null` (shipped), a folder, or a hub id such as google/gemma-3-4b-it."""
+    """`saebias:skewed` or `saebias:null` (shipped), `saebias:mini-gemma3` (built once), `saebias:gemma3-270m` or `saebias:smollm2` (text only,
+    from installed packages), a folder, or a hub id such as google/gemma-3-4b-it."""
     revision: str | None = None
     """Commit of a hub model: pin it."""
+    accept_license: str | None = None
+    """`gemma`: you accept Google's Gemma Terms of Use, which hold for the weights of saebias:gemma3-270m and saebias:mini-gemma3."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of weights and activations inside the model."""
+    device_map: Literal["auto", "balanced", "sequential"] | None = None
+    """For a model larger than one GPU: spread it over all there are, and main memory; without it the model lies on runtime.device."""
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Weights in 8 or 4 bits by bitsandbytes (extra `quant`, CUDA only). It changes the model, and so every number."""
+    attention: Literal["sdpa", "flash_attention_2", "eager"] | None = None
+    """Attention kernel; without it transformers chooses (sdpa where the model has it)."""
     offline: bool = True
     """Never download; a missing model is an error that names the command to fetch it."""
     prompt_en: str | None = None
-    """English prompt with the image slot; without it the model's own (shipped captioners) or the default instruction."""
+    """English prompt with the image slot; without it the model's own (shipped captioners) or the default instruction. Text-only models: no slot."""
     prompt_ar: str | None = None
     """Arabic prompt with the image slot."""
     chat_template: bool = False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebias.config.schema import Config
 from saebias.errors import InputError, ModelError, SaebiasError
+from saebias.paths import cache_folder
 from saebias.pipeline.stage import StageContext
 
 if TYPE_CHECKING:
@@ -21,37 +23,89 @@ if TYPE_CHECKING:
     from saebias.vlm.loading import LoadedModel
 
 SHIPPED = "saebias:"
+MINI, MINI_DECODER = "mini-gemma3", "gemma3-270m"
+MINI_COMMAND = "python -m saebias.captioner mini --accept-license gemma"
 DEFAULT_PROMPTS = {"en": "{image}Describe the picture in one sentence.", "ar": "{image}صف الصورة في جملة واحدة."}
 ANY_CONTEXT = "*"
 
 
-def model_source(cfg: Config) -> str:
-    """The folder of a shipped or local model, or the hub id as it is; raises ModelError for an unknown shipped name."""
-    name = cfg.model.name
-    if name.startswith(SHIPPED):
-        from saebias.captioner.shipped import shipped_model
+def model_source(cfg: Config, announce: Callable[[str], object] = lambda _: None) -> str:
+    """The folder of a shipped, packaged, built or local model, or the hub id as it is; raises ModelError for an unknown name of ours.
 
-        try:
-            return str(shipped_model(name.removeprefix(SHIPPED)))
-        except SaebiasError as error:
-            raise ModelError(f"model.name={name}: {error}") from None
-    return name
+    A packaged model that is not converted yet is converted now, and `announce` is told.
+    """
+    name = _own_name(cfg)
+    if name is None:
+        return cfg.model.name
+    from saebias.vlm.packaged import PACKAGED
+
+    if name in PACKAGED:
+        from saebias.vlm.gguf_weights import packaged_model
+
+        return str(packaged_model(name, cfg.model.accept_license, announce))
+    return str(_own_folder(cfg, name))
+
+
+def _own_name(cfg: Config) -> str | None:
+    return cfg.model.name.removeprefix(SHIPPED) if cfg.model.name.startswith(SHIPPED) else None
+
+
+def _own_folder(cfg: Config, name: str) -> Path:
+    """The folder of a shipped captioner, or of the one that was built here."""
+    from saebias.vlm.packaged import check_packaged
+
+    if name == MINI:
+        check_packaged(MINI_DECODER, cfg.model.accept_license)
+        folder = cache_folder() / MINI
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"model.name={cfg.model.name} is not built on this machine; build it once (a quarter of an hour) with `{MINI_COMMAND}`")
+        return folder
+    from saebias.captioner.shipped import shipped_model
+
+    try:
+        return shipped_model(name)
+    except SaebiasError as error:
+        raise ModelError(f"model.name={cfg.model.name}: {error}") from None
 
 
 def model_files(cfg: Config) -> list[Path]:
-    """The model's folder where it is local: its content decides numbers. A hub model is known by name and revision."""
-    path = Path(model_source(cfg))
+    """The model's folder where it is local: its content decides numbers. A hub model is known by name and revision, a packaged one by its name.
+
+    Raises ModelError where the model can be known not to be usable: terms not accepted, package not installed, captioner not built.
+    """
+    from saebias.vlm.packaged import PACKAGED, check_packaged
+
+    name = _own_name(cfg)
+    if name in PACKAGED:
+        check_packaged(name, cfg.model.accept_license)
+        return []
+    path = Path(cfg.model.name) if name is None else _own_folder(cfg, name)
     return [path] if path.is_dir() else []
+
+
+def needs_pictures(cfg: Config) -> str | None:
+    """Why a stage that asks what the model says of pictures cannot run with this model: it reads text only. None where it can, or is not known yet."""
+    from saebias.vlm.packaged import PACKAGED
+
+    name = _own_name(cfg)
+    config = Path(cfg.model.name) / "config.json"
+    is_text_only = name in PACKAGED
+    if name is None and config.is_file():
+        is_text_only = "vision_config" not in json.loads(config.read_text(encoding="utf-8"))
+    return f"{cfg.model.name} reads text only, and this asks what a model says of a picture; choose a captioner in model.name" if is_text_only else None
 
 
 def prompts(cfg: Config) -> dict[str, str]:
     """The prompt per language, with `{image}` where the picture goes."""
     given = {"en": cfg.model.prompt_en, "ar": cfg.model.prompt_ar}
     own = DEFAULT_PROMPTS
-    if cfg.model.name.startswith(SHIPPED):
+    name = _own_name(cfg)
+    if needs_pictures(cfg) is not None:
+        own = {language: prompt.removeprefix("{image}") for language, prompt in own.items()}
+    elif name is not None:
         from saebias.captioner.spec import load_spec
 
-        spec = load_spec(cfg.model.name.removeprefix(SHIPPED))
+        spec = load_spec("null" if name == MINI else name)
         own = {language: "{image}" + spec.prompt(language) for language in ("en", "ar")}
     return {language: given[language] or own[language] for language in ("en", "ar")}
 
@@ -67,13 +121,19 @@ def device_of(cfg: Config) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def open_model(cfg: Config) -> LoadedModel:
-    """The model of the configuration, ready to run, with torch's threads set."""
+def open_model(cfg: Config, announce: Callable[[str], object] = lambda _: None) -> LoadedModel:
+    """The model of the configuration, ready to run, with torch's threads set; `announce` is told of a long preparation."""
+    from saebias.captioner.efficientnet import register
     from saebias.stages.threads import use_threads
     from saebias.vlm.loading import load_model
+    from saebias.vlm.placement import Placement
 
     use_threads(cfg)
-    return load_model(model_source(cfg), revision=cfg.model.revision, dtype=cfg.model.dtype, device=device_of(cfg), offline=cfg.model.offline)
+    register()  # the tower of the captioner from real parts is a class of ours
+    model = cfg.model
+    placement = Placement(model.device_map, model.quantization, model.attention)
+    source = model_source(cfg, announce)
+    return load_model(source, revision=model.revision, dtype=model.dtype, device=device_of(cfg), offline=model.offline, placement=placement)
 
 
 @dataclass(frozen=True)

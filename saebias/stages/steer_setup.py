@@ -126,7 +126,7 @@ def boundary(loaded: LoadedModel, prompt: str, *, template: bool) -> PromptToken
     """The prompt, as the model reads it, as far as its boundary with a caption goes: its last character decides how the caption is tokenised."""
     from saebias.vlm.prompts import PromptTokens, render_prompt
 
-    return PromptTokens((), None, render_prompt(loaded, prompt, has_image=True, use_chat_template=template)[-1:])
+    return PromptTokens((), None, render_prompt(loaded, prompt, has_image=loaded.processor is not None, use_chat_template=template)[-1:])
 
 
 def chosen_latents(ctx: StageContext, layer: int) -> dict[str, list[int]]:

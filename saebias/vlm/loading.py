@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from saebias.errors import ModelError
@@ -125,7 +125,7 @@ def load_model(
             model = model.to(device)
         processor: Any = load_processor(name, config, **options) if is_vision else None
         tokenizer = processor.tokenizer if is_vision else AutoTokenizer.from_pretrained(name, **options)
-    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest or _commit(config, name))
+    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest or _commit(name, revision))
 
 
 def _check_complete(name: str, report: dict[str, Any]) -> None:
@@ -138,9 +138,10 @@ def _check_complete(name: str, report: dict[str, Any]) -> None:
         )
 
 
-def _commit(config: PreTrainedConfig, name: str) -> str:
-    commit = getattr(config, "_commit_hash", None)
-    return commit if commit is not None else f"unversioned:{name}"
+def _commit(name: str, revision: str | None) -> str:
+    """The commit of the hub's snapshot that was loaded: the name of its folder in the cache."""
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else f"unversioned:{name}"
 
 
 @contextmanager

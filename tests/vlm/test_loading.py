@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from saebias.errors import ModelError
 from saebias.vlm.forward import forward
+from saebias.vlm.gguf_weights import write_sums
 from saebias.vlm.loading import LoadedModel, OutOfMemory, _hub_errors, load_model, memory_errors
+from saebias.vlm.placement import Placement
 from saebias.vlm.threads import set_torch_threads
 from tests.vlm.families import build_family
-from tests.vlm.rows import batch
+from tests.vlm.rows import assert_same, batch
 
 
 def _save(loaded: LoadedModel, folder: Path, **options: str) -> Path:
@@ -103,13 +105,97 @@ def test_missing_weight_files_are_named(gemma3: LoadedModel, tmp_path: Path) -> 
         load_model(folder)
 
 
-def test_a_torn_weight_file_is_an_error_of_one_line(gemma3: LoadedModel, tmp_path: Path) -> None:
+def test_a_weight_file_that_was_cut_short_is_named_with_its_size(gemma3: LoadedModel, tmp_path: Path) -> None:
     folder = _save(gemma3, tmp_path)
     path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError) as error:
+    whole = path.read_bytes()
+    for rest, expected in ((whole[:-4], f"model.safetensors has {len(whole) - 4:,} bytes of {len(whole):,}"), (whole[:1000], "cut short at 1,000 bytes")):
+        path.write_bytes(rest)
+        with pytest.raises(ModelError, match=expected) as error:
+            load_model(folder)
+        assert str(folder) in _one_line(error)
+
+
+def test_a_weight_file_that_is_not_the_recorded_one_is_refused(gemma3: LoadedModel, tmp_path: Path) -> None:
+    folder = _save(gemma3, tmp_path)
+    write_sums(folder)
+    assert load_model(folder).digest
+    weights = load_file(folder / "model.safetensors")
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + 1}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not the file that was recorded in SHA256SUMS") as error:
         load_model(folder)
-    assert str(folder) in _one_line(error)
+    _one_line(error)
+
+
+def _cached(loaded: LoadedModel, cache: Path, repository: str, commit: str, **options: str) -> Path:
+    """A model as the hub client keeps it: a snapshot folder of a commit, and `main` pointing to it."""
+    base = cache / f"models--{repository.replace('/', '--')}"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text(commit)
+    snapshot = base / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    return _save(loaded, snapshot, **options)
+
+
+def test_a_cached_hub_model_loads_offline_and_an_incomplete_one_is_named_file_by_file(
+    gemma3: LoadedModel, images: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    # The hub client reads its folder once, when it is imported; transformers and huggingface_hub both look it up by name afterwards.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = _cached(gemma3, tmp_path, "someone/tiny", commit, max_shard_size="20KB")
+    for revision in (None, commit):
+        loaded = load_model("someone/tiny", revision=revision, offline=True)
+        assert loaded.digest == commit
+        assert torch.equal(forward(loaded, batch(loaded, images)), forward(gemma3, batch(gemma3, images)))
+    shards = sorted(snapshot.glob("*.safetensors"))
+    content = shards[0].read_bytes()
+    shards[0].write_bytes(content[:-8])
+    with pytest.raises(ModelError, match=f"{shards[0].name} has {len(content) - 8:,} bytes of {len(content):,}.*`hf download someone/tiny`"):
+        load_model("someone/tiny", offline=True)
+    for shard in shards[1:3]:
+        shard.unlink()
+    with pytest.raises(ModelError) as error:
+        load_model("someone/tiny", revision=commit, offline=True)
+    assert f"missing {shards[1].name}, {shards[2].name}; finish the download with `hf download someone/tiny --revision {commit}`" in _one_line(error)
+
+
+def test_the_environment_can_forbid_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set in the environment") as error:
+        load_model("google/gemma-3-4b-it", offline=False)
+    assert "`hf download google/gemma-3-4b-it`" in _one_line(error)
+
+
+def test_hardware_options_that_this_machine_lacks_say_what_is_missing(gemma3: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _save(gemma3, tmp_path)
+    monkeypatch.setattr("saebias.vlm.placement.find_spec", lambda name: None)
+    for placement, expected in (
+        (Placement(quantization="4bit"), r"model\.quantization=4bit needs the package bitsandbytes.*saebias\[quant\]"),
+        (Placement(attention="flash_attention_2"), "needs the package flash_attn"),
+        (Placement(quantization="2bit"), "choose one of none, 8bit, 4bit"),
+        (Placement(attention="quick"), "choose one of sdpa, flash_attention_2, eager"),
+    ):
+        with pytest.raises(ModelError, match=expected) as error:
+            load_model(folder, placement=placement)
+        _one_line(error)
+    monkeypatch.setattr("saebias.vlm.placement.find_spec", lambda name: object())
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"needs a CUDA GPU and this machine has none; set model\.quantization=none"):
+        load_model(folder, placement=Placement(quantization="8bit"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(ModelError, match=r"not float32; set model\.dtype=bfloat16"):
+        load_model(folder, placement=Placement(attention="flash_attention_2"))
+
+
+def test_attention_kernels_and_device_maps_change_no_logit(gemma3: LoadedModel, images: list, tmp_path: Path) -> None:
+    folder = _save(gemma3, tmp_path)
+    plain = forward(gemma3, batch(gemma3, images))
+    for placement in (Placement(attention="eager"), Placement(attention="sdpa"), Placement(device_map="auto")):
+        loaded = load_model(folder, placement=placement)
+        assert_same(forward(loaded, batch(loaded, images)), plain)
 
 
 def test_weights_that_lack_a_tensor_are_refused(gemma3: LoadedModel, tmp_path: Path) -> None:
@@ -126,7 +212,7 @@ def test_weights_that_lack_a_tensor_are_refused(gemma3: LoadedModel, tmp_path: P
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="wav2vec2 model, which is neither"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))

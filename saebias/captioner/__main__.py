@@ -76,8 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     mini.add_argument("--steps", type=int, default=MiniRecipe.steps)
     mini.add_argument("--pool", type=int, default=MiniRecipe.pool_scenes, help="scenes to train on")
     mini.add_argument("--images", type=int, default=400, help="fresh pictures per part for the figures")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of torch: take 1 where others use the cores, too")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options.threads)
     try:
         if options.command == "mini":
             recipe = MiniRecipe(steps=options.steps, pool_scenes=options.pool)

@@ -110,7 +110,9 @@ def build_processor(tokenizer: Any) -> LlavaProcessor:
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE_TOKEN]})
     side = {"height": TOWER.image_size, "width": TOWER.image_size}
     pixels = CLIPImageProcessorPil(size=side, do_center_crop=False, image_mean=list(PIXEL_MEAN), image_std=list(PIXEL_STD), do_convert_rgb=True)
-    return LlavaProcessor(pixels, tokenizer, patch_size=TOWER.patch_size, vision_feature_select_strategy="full", num_additional_image_tokens=0, image_token=IMAGE_TOKEN)
+    return LlavaProcessor(
+        pixels, tokenizer, patch_size=TOWER.patch_size, vision_feature_select_strategy="full", num_additional_image_tokens=0, image_token=IMAGE_TOKEN
+    )
 
 
 def _joined(config: LlavaConfig, tower: nn.Module, language_model: Any) -> LlavaForConditionalGeneration:

@@ -12,6 +12,7 @@ from saebias.cli.console import make_reporter
 from saebias.cli.tables import stdout_console
 from saebias.config.load import load_config
 from saebias.config.schema import Config
+from saebias.errors import ConfigError
 from saebias.pipeline.crews import WorkerSlot
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
 from saebias.pipeline.runner import run_stages
@@ -36,6 +37,8 @@ def run_group(
     """Run the stages of a command (None: all) and return the exit code."""
     cfg = load_config(config, overrides)
     wanted = select_stages(STAGES, group, only)
+    if group is not None:
+        _refuse_unfit(cfg, wanted)
     if dry_run:
         print_plan(cfg, wanted, force=force)
         return 0
@@ -48,6 +51,14 @@ def run_group(
     if not quiet:
         _say_where(cfg, wanted, reporter)
     return 0
+
+
+def _refuse_unfit(cfg: Config, wanted: Sequence[str]) -> None:
+    """Raise ConfigError where nothing of what was asked for by name makes sense with this model; run-all leaves it out and goes on."""
+    reasons = {stage.name: stage.unfit(cfg) for stage in STAGES if stage.name in wanted}
+    if all(reason is not None for reason in reasons.values()):
+        name, reason = next(iter(reasons.items()))
+        raise ConfigError(f"{name}: {reason}")
 
 
 def _say_where(cfg: Config, wanted: Sequence[str], reporter) -> None:

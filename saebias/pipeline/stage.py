@@ -33,6 +33,11 @@ def no_inputs(_cfg: Config) -> list[Path]:
     return []
 
 
+def always_fit(_cfg: Config) -> str | None:
+    """A stage that makes sense for every model."""
+    return None
+
+
 def no_estimate(_cfg: Config) -> Estimate:
     """A stage that needs next to nothing."""
     return Estimate()
@@ -59,6 +64,8 @@ class Stage:
     estimate: Callable[[Config], Estimate] = no_estimate
     version: int = 1
     """Raise it when the code changes the numbers."""
+    unfit: Callable[[Config], str | None] = always_fit
+    """Why the stage has nothing to do with this configuration, or None: asked for by itself that is an error; among others it writes empty tables."""
     parallel: bool = False
     """Several workers may share its units: it goes through them by `ctx.claimed`, and makes what they have in common inside `ctx.alone`."""
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import caption_label, label_sources, lexicon_files
-from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files
+from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files, needs_pictures, refuse_text_only
 
 if TYPE_CHECKING:
     from saebias.vlm.forward import PrefixState
@@ -22,10 +22,24 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("en", "ar")
 UNIT_SAMPLES = 256
+TABLES = ("generated_captions", "exact_probabilities", "behavior_metrics")
 
 
 def run_behavior(ctx: StageContext) -> None:
-    """Caption and score the samples block by block, then compute the metrics over all of them."""
+    """Caption and score the samples block by block, then compute the metrics over all of them; a model that reads text alone is left out and said."""
+    try:
+        refuse_text_only(ctx.cfg)
+    except NotEnoughData as error:
+        ctx.reporter.warn(f"analyze.behavior is left out: {error}", alarm=True)
+        for name in ctx.pending(["left-out"]):
+            with ctx.unit(name) as out:
+                for table in TABLES:
+                    out.rows(table, [])
+        return
+    _caption_and_measure(ctx)
+
+
+def _caption_and_measure(ctx: StageContext) -> None:
     from saebias.stages.behavior_metrics import behavior_rows
     from saebias.stages.model_access import closed_sets, open_model, prompts, samples_of
 
@@ -187,7 +201,8 @@ ANALYZE_BEHAVIOR = Stage(
     help="what the model does: captions, exact probabilities, bias",
     needs=("prepare",),
     reads=("model", "labels", "analyze.draws", "analyze.min_coverage", "analyze.bootstrap"),
-    tables=("generated_captions", "exact_probabilities", "behavior_metrics"),
+    tables=TABLES,
+    unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg), *label_sources()],
     estimate=_estimate,
 )

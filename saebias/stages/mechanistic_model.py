@@ -13,7 +13,19 @@ from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.activation_source import nan_to_null
 from saebias.stages.mechanistic import left_out_or
-from saebias.stages.model_access import batches, closed_set_of, closed_sets, features_of, model_files, open_model, prompts, samples_of, spoken
+from saebias.stages.model_access import (
+    batches,
+    closed_set_of,
+    closed_sets,
+    features_of,
+    model_files,
+    needs_pictures,
+    open_model,
+    prompts,
+    refuse_text_only,
+    samples_of,
+    spoken,
+)
 from saebias.stages.scene_pairs import PicturePair, picture_pairs, spread_evenly
 
 if TYPE_CHECKING:
@@ -61,6 +73,7 @@ def run_attribution(ctx: StageContext) -> None:
 
 def attribution_rows(ctx: StageContext) -> list[dict[str, Any]]:
     """Rows of `logit_attribution`, from at most `mechanistic.images` pictures of women, of men and of ambiguous people in the report split."""
+    refuse_text_only(ctx.cfg)
     loaded = open_model(ctx.cfg)
     asker, n = Asker(ctx, loaded), ctx.cfg.mechanistic.images
     pool = [row for row in samples_of(ctx) if row["split"] == "report" and row["visual_gender"] and asker.served(row["context"])]
@@ -108,6 +121,7 @@ def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
     """Rows of `patching`, from at most `mechanistic.images` pairs of pictures."""
     from saebias.mechanistic.patching import join_batches, patch_rows
 
+    refuse_text_only(ctx.cfg)
     cfg = ctx.cfg.mechanistic
     pairs = picture_pairs(ctx, cfg.images)
     loaded = open_model(ctx.cfg)
@@ -160,6 +174,7 @@ MECHANISTIC_ATTRIBUTION = Stage(
     needs=("prepare",),
     reads=("model", "mechanistic.images", "mechanistic.bootstrap"),
     tables=("logit_attribution",),
+    unfit=needs_pictures,
     inputs=model_files,
     estimate=_estimate(0.03),
 )
@@ -170,6 +185,7 @@ MECHANISTIC_PATCHING = Stage(
     needs=("prepare",),
     reads=("model", "data", "mechanistic.images", "mechanistic.pairs", "mechanistic.bootstrap"),
     tables=("patching",),
+    unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *([] if cfg.mechanistic.pairs is None else [cfg.mechanistic.pairs])],
     estimate=_estimate(0.2),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebias.config.schema import Config
-from saebias.errors import InputError, ModelError, SaebiasError
+from saebias.errors import InputError, ModelError, NotEnoughData, SaebiasError
 from saebias.paths import cache_folder
 from saebias.pipeline.stage import StageContext
 
@@ -93,6 +93,13 @@ def needs_pictures(cfg: Config) -> str | None:
     if name is None and config.is_file():
         is_text_only = "vision_config" not in json.loads(config.read_text(encoding="utf-8"))
     return f"{cfg.model.name} reads text only, and this asks what a model says of a picture; choose a captioner in model.name" if is_text_only else None
+
+
+def refuse_text_only(cfg: Config) -> None:
+    """Raise NotEnoughData, so that the stage or part is left out and said, where the model cannot be asked about pictures."""
+    reason = needs_pictures(cfg)
+    if reason is not None:
+        raise NotEnoughData(reason)
 
 
 def prompts(cfg: Config) -> dict[str, str]:

@@ -10,7 +10,7 @@ from saebias.config.schema import Config
 from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import lexicon_files
-from saebias.stages.model_access import closed_sets, features_of, model_files, open_model, prompts
+from saebias.stages.model_access import closed_sets, features_of, model_files, needs_pictures, open_model, prompts
 from saebias.stages.steer_exact import exact_tables
 from saebias.stages.steer_setup import Known, Scene, chosen_latents, known_from_select, make_scene
 
@@ -244,6 +244,7 @@ STEER = Stage(
     needs=("prepare", "extract", "train", "analyze.behavior", "analyze.features"),
     reads=("model", "labels", "steer", "analyze.bootstrap"),
     tables=TABLES,
+    unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
     estimate=_estimate,
 )

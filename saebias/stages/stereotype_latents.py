@@ -10,7 +10,7 @@ import numpy as np
 
 from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import StageContext
-from saebias.stages.model_access import closed_set_of
+from saebias.stages.model_access import closed_set_of, refuse_text_only
 
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
@@ -129,6 +129,7 @@ def ambiguous_gradients(ctx: StageContext, hooks: Sequence[HookPoint], language:
     from saebias.vlm.gradients import gap_gradients
     from saebias.vlm.inputs import build_inputs
 
+    refuse_text_only(ctx.cfg)
     sets, prompt = closed_sets(ctx), prompts(ctx.cfg)[language]
     wanted = [
         s for s in sorted(samples.values(), key=lambda s: s["sample_id"]) if s["split"] == split and s["visual_gender"] == "A" and s["context"] is not None

@@ -60,7 +60,7 @@ def training_scenes(spec: CaptionerSpec, recipe: MiniRecipe) -> list[Scene]:
 @torch.no_grad()
 def scene_features(parts: MiniParts, scenes: list[Scene], spec: CaptionerSpec, folder: Path, reporter: Reporter) -> Tensor:
     """Tower output [B, P, C] in bfloat16 of every scene; kept in `folder`, so that a run taken up again does not compute it a second time."""
-    key = hashlib.sha256(repr((scenes, spec.digest(), parts.model.config.vision_config.to_json_string())).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((scenes, spec.digest(), parts.tower.config.to_json_string())).encode()).hexdigest()[:12]
     path = folder / f"features-{key}.safetensors"
     # A file that was cut short is made again.
     with suppress(FileNotFoundError, SafetensorError):

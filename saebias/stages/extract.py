@@ -65,7 +65,7 @@ def open_job(ctx: StageContext) -> Job:
     from saebias.stages.model_access import closed_sets, open_model
     from saebias.stages.token_budget import TokenBudget
 
-    loaded = open_model(ctx.cfg)
+    loaded = open_model(ctx.cfg, ctx.reporter.info)
     hooks = hook_points(ctx.cfg, loaded.adapter.n_layers)
     words = wordings(ctx.cfg, loaded)
     samples = read_samples(ctx)

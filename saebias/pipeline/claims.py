@@ -35,12 +35,27 @@ class Crew:
         self._lock_path = run_folder / "crew.lock"
         self.number, self.count = number, count
         self._me = this_process()
+        self._mutex = threading.RLock()
+        self._inside = False
         self._stop = threading.Event()
         self._beating: threading.Thread | None = None
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """A block that one worker of the run at a time is in."""
+        """A block that one worker of the run at a time is in, and of that worker one thread; it may be entered again inside."""
+        with self._mutex:
+            if self._inside:
+                yield
+                return
+            with self._locked():
+                self._inside = True
+                try:
+                    yield
+                finally:
+                    self._inside = False
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
         with translated_disk_errors(self._lock_path):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from saebias.pipeline.claims import Crew
 from saebias.pipeline.monitor import live_states
 from tests.conftest import saebias
 
@@ -54,11 +55,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def kill_a_worker(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
-    """kill -9 worker `number` once a few shards are there."""
+    """kill -9 worker `number` once a few shards are there, while it is at one."""
     deadline = time.monotonic() + 500
     while time.monotonic() < deadline:
         workers = [state["process"]["pid"] for state in live_states(folder / "artifacts") if state["worker"] == number]
-        if workers and len(list((folder / "artifacts" / "extract").glob("*/units/*.json"))) >= 3:
+        runs = list((folder / "artifacts" / "extract").iterdir()) if workers else []
+        if runs and len(list((runs[0] / "units").glob("*.json"))) >= 3 and Crew(runs[0], -1, 2).units_of(number):
             os.kill(workers[0], signal.SIGKILL)
             return
         assert process.poll() is None, process.communicate()[1].decode()[-2000:]

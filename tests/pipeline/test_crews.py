@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -240,6 +241,35 @@ def test_workers_that_die_again_and_again_are_given_up_and_finished_units_stay(t
     monkeypatch.delenv("TOY_DIE_AT")
     run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter())
     assert plan(config(tmp_path), TOYS)["prepare"].state == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_employed_workers_end_with_the_process_that_started_them(tmp_path: Path, whole: dict[str, bytes], how: signal.Signals) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "never"
+    environment = {**os.environ, "TOY_WAIT_AT": "u2", "TOY_READY": str(ready), "TOY_GO": str(go), "TOY_WORKERS": "2"}
+    command = [sys.executable, "-m", "tests.pipeline.toy", str(tmp_path)]
+    parent = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    appears(ready)
+    workers = [ProcessMark.from_json(state["process"]) for state in live_states(tmp_path) if state["worker"] is not None]
+    assert workers
+    parent.send_signal(how)
+    assert parent.wait(60) != 0
+    deadline = time.monotonic() + 30
+    while any(worker.runs for worker in workers):
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.05)
+    record = read_run(folder_of(tmp_path))
+    assert record is not None and record["status"] == ("stopped" if how == signal.SIGINT else "running")
+    run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter())
+    assert parts(tmp_path) == whole
+
+
+def test_the_block_for_one_worker_may_be_entered_again_inside(crew: Crew) -> None:
+    with crew.alone(), crew.alone():
+        crew.others()
+    with crew.alone():
+        pass
 
 
 @pytest.mark.slow

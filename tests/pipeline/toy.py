@@ -2,7 +2,8 @@
 
 `prepare` writes one row per unit with a number drawn from the unit's seed; `extract` sums them.
 TOY_DIE_AT=unit kills the process (SIGKILL) in the middle of that unit, with TOY_DIED=file only the first process to come there;
-TOY_WAIT_AT=unit waits there for a file to appear; TOY_FAIL_AT=unit is an error there. A third argument such as 0/2 makes it a worker.
+TOY_WAIT_AT=unit waits there for a file to appear; TOY_FAIL_AT=unit is an error there.
+TOY_WORKERS=n has n workers do it. A third argument such as 0/2 makes it a worker.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ if __name__ == "__main__":
     try:
         shared = len(sys.argv) > 2
         run_stages(
-            load_config(None, [f"runtime.artifacts={sys.argv[1]}"]),
+            load_config(None, [f"runtime.artifacts={sys.argv[1]}", f"runtime.workers={os.environ.get('TOY_WORKERS', 1)}"]),
             TOYS,
             ["prepare"] if shared else ["prepare", "extract"],
             SilentReporter(),

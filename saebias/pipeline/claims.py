@@ -99,8 +99,10 @@ class Crew:
         """Remove what the crew's files say: nobody is at work."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
-                path.unlink()
-            self.folder.rmdir()
+                path.unlink(missing_ok=True)
+            # A worker on another machine that is being killed may write its last word just now; the next to open the run removes it.
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def used(self) -> list[dict[str, Any]]:
         """What each worker that has left recorded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from saebias.pipeline.planning import PlannedStage, ends_of, read_run
 from saebias.store.files import sweep_temporary, write_text
 from saebias.store.parts import manifests
 
+# Manifests go first: a kill in the middle leaves units that are simply not done.
+_RESULTS = ("units", "rows", "files", "log")
+
 
 def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *, force: bool) -> dict[str, Any]:
     """Make the run folder ready and write a record that says `running`; what a fresh start must not find is removed."""
     fresh = force or item.state == "stale"
     if fresh or not manifests(item.folder):
-        # What an attempt without a finished unit left behind is no fact; the next attempt starts clean.
-        _clear(item.folder)
+        # What an attempt without a finished unit left behind is no fact; the next attempt starts clean. Checkpoints of a unit in the middle are to go on from.
+        _clear(item.folder, (*_RESULTS, "checkpoints") if fresh else _RESULTS)
     # Whoever opens a record is alone at the run: unfinished files are those of killed processes.
     sweep_temporary(item.folder, ("**/.*.tmp", "files/**/*.partial"))
     before = None if fresh else read_run(item.folder)
@@ -67,8 +70,7 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
     write_text(folder / "run.json", json.dumps(record, indent=1))
 
 
-def _clear(folder: Path) -> None:
-    # Manifests go first: a kill in the middle leaves units that are simply not done.
-    for name in ("units", "rows", "files", "log"):
+def _clear(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
         for path in sorted((folder / name).rglob("*"), reverse=True):
             path.unlink() if not path.is_dir() else path.rmdir()

@@ -118,6 +118,17 @@ def test_force_does_it_again_from_nothing_with_the_same_numbers(tmp_path: Path) 
     assert answer(tmp_path) == before
 
 
+def test_checkpoints_outlive_a_killed_attempt_and_not_force(tmp_path: Path) -> None:
+    assert toy(tmp_path, TOY_DIE_AT="u0").returncode == -9
+    checkpoint = plan(config(tmp_path), TOYS)["prepare"].folder / "checkpoints" / "u0.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter())
+    assert checkpoint.exists()
+    run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter(), force=True)
+    assert not checkpoint.exists()
+
+
 def test_a_missing_parent_names_the_command_to_type(tmp_path: Path) -> None:
     with pytest.raises(MissingParent, match=r"run `saebias prepare` first") as caught:
         run_stages(config(tmp_path), TOYS, ["extract"], SilentReporter())

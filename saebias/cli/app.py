@@ -73,7 +73,37 @@ _stage_command(
     "prepare", "prepare", "Samples with checked pictures, labelled captions and a three-way split by image.\n\nExample: saebias prepare --set data.n=500"
 )
 _shared_command("extract", "Activations of the decoder's layers, token by token, into Zarr.\n\nExample: saebias extract --set extract.layers=4")
-_shared_command("train", "Sparse autoencoders on those activations.\n\nExample: saebias train --set train.k=16")
+
+
+@app.command(
+    help=(
+        "Sparse autoencoders on those activations. With --import a dictionary of SAELens, sparsify or dictionary_learning is taken instead of training\n"
+        "one; the commands after it need the setting train.imports that is then printed.\n\nExample: saebias train --set train.k=16"
+    )
+)
+def train(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    only: OnlyOption = None,
+    worker: WorkerOption = None,
+    import_: Annotated[list[Path] | None, typer.Option("--import", help="Folder of a dictionary of another library. May be repeated.", metavar="DIR")] = None,
+    hook: Annotated[list[str] | None, typer.Option("--hook", help="Hook point of each --import, such as L03.resid_post.", metavar="HOOK")] = None,
+    force: ForceOption = False,
+    dry_run: DryOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train or import dictionaries."""
+    from saebias.cli.importing import import_overrides
+    from saebias.cli.stages import run_group
+    from saebias.pipeline.crews import slot_for
+
+    imports = import_overrides(import_ or [], hook or [])
+    code = run_group("train", config, [*(set_ or []), *imports], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=slot_for(worker))
+    for override in imports:
+        typer.echo(f"the commands after it need: --set '{override}'", err=True)
+    raise typer.Exit(code)
+
+
 _stage_command("analyze", "analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
 _stage_command("steer", "steer", "Interventions on the chosen latents, beside their controls.\n\nExample: saebias steer --set steer.layer=4")
 _stage_command("mechanistic", "mechanistic", "Logit lens, probes, cross-lingual alignment.\n\nExample: saebias mechanistic --only lens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -35,6 +36,15 @@ class SweepConfig(Slice):
     """Latents per model dimension; empty takes `train.expansion`."""
     layers: Literal["analysis", "all"] = "analysis"
     """Where: at the analysis layer, or at every layer kept."""
+
+
+class ImportConfig(Slice):
+    """A dictionary of another library (a SAELens, sparsify or dictionary_learning folder) in place of the trained one of a hook point."""
+
+    hook: str
+    """Hook point, such as L03.resid_post."""
+    folder: Path
+    """Folder with its config and weights."""
 
 
 class TrainConfig(Slice):
@@ -72,6 +82,8 @@ class TrainConfig(Slice):
     """Layer of the further seeds and of the control with a frozen random decoder; without it the one of those kept that is nearest two thirds of the way up."""
     sweep: SweepConfig = SweepConfig()
     """Further sizes."""
+    imports: list[ImportConfig] = Field([])
+    """Dictionaries that are not trained but read: each is analysed and steered as the one of its hook point."""
     validations: int = Field(4, ge=0)
     """Looks at validation images before the end; the best state is kept."""
     patience: int | None = Field(None, ge=1)

@@ -37,7 +37,7 @@ class ReadIn:
 
 
 def load_foreign_sae(folder: Path) -> tuple[SparseAutoencoder, dict[str, object]]:
-    """The dictionary of a SAELens, sparsify or dictionary_learning folder, and as metadata the library, its config, and the matrices found `transposed`.
+    """The dictionary of a SAELens, sparsify or dictionary_learning folder, and as metadata the library, its config, and which matrices were found `transposed`.
 
     Raises StoreError for a missing or damaged file, InputError for a folder of no known kind, a missing key, or shapes that do not fit together.
     """
@@ -48,7 +48,10 @@ def load_foreign_sae(folder: Path) -> tuple[SparseAutoencoder, dict[str, object]
         read_in = read(config, tensors)
     except KeyError as error:
         raise InputError(f"{folder} looks like a {library} SAE but has no {error.args[0]!r}; it has {', '.join(sorted({*config, *tensors}))}") from error
-    return read_in.sae, {"library": library, "config": dict(config), "transposed": list(read_in.transposed)}
+    for name, parameter in read_in.sae.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise InputError(f"{folder}: {name} of the {library} SAE holds NaN or infinite numbers; its training diverged")
+    return read_in.sae, {"library": library, "config": dict(config), "transposed": " and ".join(read_in.transposed)}
 
 
 @torch.no_grad()

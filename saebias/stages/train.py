@@ -13,6 +13,7 @@ from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.identifiers import HookPoint
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.train_import import import_dictionary
 from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
 from saebias.stages.train_units import TrainUnit, sae_unit, train_units
 
@@ -41,13 +42,18 @@ def run_train(ctx: StageContext) -> None:
     array = ActivationArray(activations_path(ctx))
     units = {unit.name: unit for unit in train_units(ctx.cfg.train, array.hooks)}
     for unit in units.values():
-        unit.spec(ctx.cfg.train.architecture, array.d_model)
+        if unit.folder is None:
+            unit.spec(ctx.cfg.train.architecture, array.d_model)
     names = ctx.pending(list(units))
     if not names:
         return
     data, config = _data(ctx, array), _trainer_config(ctx.cfg)
     if any(unit.seed == data.order.seed for unit in units.values()):
         raise InputError(f"train: initialisation seed {data.order.seed} is also the seed of the data order; change train.seeds")
+    # Imported ones first: a folder that cannot be used is said before anything is trained.
+    for name in ctx.claimed([name for name in names if units[name].folder is not None]):
+        import_dictionary(ctx, data, units[name])
+    names = [name for name in names if units[name].folder is None]
     ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
     if ctx.crew is None:
         for group in passes([_waiting(ctx, data, units[name], config) for name in names], data):
@@ -109,7 +115,8 @@ def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit, config: TrainC
 def _estimate(cfg: Config) -> Estimate:
     # d = 192, 8 layers, measured: about 40,000 rows/s on two cores; time grows with rows x dictionaries x latents.
     layers = list(range(8)) if cfg.extract.layers == "all" else list(range(cfg.extract.layers)) if isinstance(cfg.extract.layers, int) else cfg.extract.layers
-    units = train_units(cfg.train.model_copy(update={"analysis_layer": None}), [HookPoint(layer, site) for layer in layers for site in cfg.extract.sites])
+    hooks = [HookPoint(layer, site) for layer in layers for site in cfg.extract.sites]
+    units = train_units(cfg.train.model_copy(update={"analysis_layer": None, "imports": []}), hooks)
     latents = sum(unit.expansion for unit in units)
     return Estimate(latents * 2 * 4 * 192 * 192, 700 * 2**20, 3 + latents * cfg.train.max_rows * cfg.train.epochs / 320_000)
 
@@ -136,10 +143,12 @@ TRAIN = Stage(
         "train.seed_layers",
         "train.analysis_layer",
         "train.sweep",
+        "train.imports",
         "train.validations",
         "train.patience",
     ),
     tables=("saes", "sae_history"),
+    inputs=lambda cfg: [wanted.folder for wanted in cfg.train.imports],
     estimate=_estimate,
     version=2,
     parallel=True,

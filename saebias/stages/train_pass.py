@@ -166,6 +166,7 @@ def write_dictionary(ctx: StageContext, out: UnitWriter, unit: TrainUnit, traine
         "fvu": summary.validation_fvu,
         "l0": summary.validation_l0,
         "dead_share": summary.validation_dead_share,
+        "imported_from": None,
         "path": str(folder.relative_to(ctx.folder)),
     }
     same = ("architecture", "d_model", "n_latents", "k", "seed", "steps", "kept_step", "outlier_rows", "learning_rate", "tokens_per_second", "seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saebias.config.train_schema import TrainConfig
@@ -19,17 +20,23 @@ CALIBRATION_ROWS = 16_384
 
 @dataclass(frozen=True)
 class TrainUnit:
-    """One dictionary to train. Its role: `main` is analysed, `seed` differs in the initialisation alone, `sweep` in size, `control` has a random decoder."""
+    """One dictionary to train, or to import from `folder`.
+
+    Its role: `main` is analysed, `seed` differs in the initialisation alone, `sweep` in size, `control` has a random decoder.
+    """
 
     hook: HookPoint
     seed: int
     k: int
     expansion: int
     role: str
+    folder: Path | None = None
 
     @property
     def name(self) -> str:
         """The unit, and the dictionary's id within its run."""
+        if self.folder is not None:
+            return f"{self.hook.name}.imported"
         name = sae_unit(self.hook, self.seed)
         if self.role == "sweep":
             return f"{name}.k{self.k}.x{self.expansion}"
@@ -65,17 +72,32 @@ def analysis_layer(layers: Iterable[int], wanted: int | None) -> int:
 
 
 def train_units(cfg: TrainConfig, hooks: list[HookPoint]) -> list[TrainUnit]:
-    """All dictionaries of a run, by hook point, the main one first."""
+    """All dictionaries of a run, by hook point, the main one first; an imported one has no further seeds and no sweep."""
     chosen = analysis_layer([hook.layer for hook in hooks], cfg.analysis_layer)
     first, *further = dict.fromkeys(cfg.seeds)
     sizes = [(k, expansion) for k in cfg.sweep.k or [cfg.k] for expansion in cfg.sweep.expansion or [cfg.expansion]]
+    folders = import_folders(cfg, hooks)
     units = []
     for hook in hooks:
-        units.append(TrainUnit(hook, first, cfg.k, cfg.expansion, "main"))
-        if cfg.seed_layers == "all" or hook.layer == chosen:
+        folder = folders.get(hook)
+        units.append(TrainUnit(hook, first, cfg.k, cfg.expansion, "main", folder))
+        if folder is None and (cfg.seed_layers == "all" or hook.layer == chosen):
             units += [TrainUnit(hook, seed, cfg.k, cfg.expansion, "seed") for seed in further]
-        if cfg.sweep.layers == "all" or hook.layer == chosen:
+        if folder is None and (cfg.sweep.layers == "all" or hook.layer == chosen):
             units += [TrainUnit(hook, first, k, expansion, "sweep") for k, expansion in sizes if (k, expansion) != (cfg.k, cfg.expansion)]
         if hook.layer == chosen:
             units.append(TrainUnit(hook, first, cfg.k, cfg.expansion, "control"))
     return units
+
+
+def import_folders(cfg: TrainConfig, hooks: list[HookPoint]) -> dict[HookPoint, Path]:
+    """The folder of each hook point whose dictionary is imported; raises InputError for a hook point without activations, or one named twice."""
+    folders: dict[HookPoint, Path] = {}
+    for wanted in cfg.imports:
+        hook = HookPoint.parse(wanted.hook)
+        if hook not in hooks:
+            raise InputError(f"train.imports: activations of {hook} were not kept; choose one of {', '.join(map(str, hooks))}, or add it to extract.layers")
+        if hook in folders:
+            raise InputError(f"train.imports names {hook} twice, {folders[hook]} and {wanted.folder}; a hook point has one dictionary")
+        folders[hook] = wanted.folder
+    return folders

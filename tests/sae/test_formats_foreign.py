@@ -39,9 +39,9 @@ def write(folder: Path, config_name: str, config: dict[str, object], weights_nam
     return folder
 
 
-def assert_same(folder: Path, x_ND: torch.Tensor, codes_NF: torch.Tensor, x_hat_ND: torch.Tensor, transposed: tuple[str, ...] = ()) -> None:
+def assert_same(folder: Path, x_ND: torch.Tensor, codes_NF: torch.Tensor, x_hat_ND: torch.Tensor, transposed: str = "") -> None:
     sae, meta = load_foreign_sae(folder)
-    assert meta["transposed"] == list(transposed)
+    assert meta["transposed"] == transposed
     torch.testing.assert_close(sae.encode(x_ND), codes_NF, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sae(x_ND), x_hat_ND, rtol=1e-4, atol=1e-5)
     assert meta["config"]
@@ -99,7 +99,7 @@ def test_sparsify_with_its_decoder_either_way_round(tmp_path, turned):
     codes_NF = top_k((x_ND - p["b_dec"]) @ p["encoder.weight"].T + p["encoder.bias"])
     on_disk = p | ({"W_dec": p["W_dec"].T} if turned else {})
     write(tmp_path, "cfg.json", {"activation": "topk", "k": K, "num_latents": N_LATENTS, "d_in": D_MODEL}, "sae.safetensors", on_disk)
-    assert_same(tmp_path, x_ND, codes_NF, codes_NF @ p["W_dec"] + p["b_dec"], ("decoder",) if turned else ())
+    assert_same(tmp_path, x_ND, codes_NF, codes_NF @ p["W_dec"] + p["b_dec"], "decoder" if turned else "")
 
 
 def test_dictionary_learning_classes(tmp_path, d_model):

@@ -48,6 +48,9 @@ def write_extract(folder: Path, values_NLD: np.ndarray) -> Path:
         "token": ["x"] * len(row),
         "token_kind": np.select([position < 8, position < 11], ["image", "prompt"], "caption").tolist(),
         "decision": position == 12,
+        "last": position == 10,
+        "reads_caption": position > 12,
+        "prompt_id": ["p"] * len(row),
     }
     writer.rows("token_rows", pa.table(columns))
     writer.finish()

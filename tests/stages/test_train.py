@@ -187,7 +187,7 @@ def test_a_configuration_that_trains_nothing_is_refused_in_one_line(extract, tmp
 def test_leading_positions_and_weights_decide_which_rows_are_learned_from():
     n = 4000
     kinds, languages = np.array(["image", "prompt", "caption"])[np.arange(n) % 3], np.array(["en", "ar"])[np.arange(n) // 3 % 2]
-    index = TokenIndex(np.arange(n), *[kinds] * 3, np.zeros(n), kinds, np.zeros(n, bool))
+    index = TokenIndex(np.arange(n), *[kinds] * 3, np.zeros(n), kinds, *[np.zeros(n, bool)] * 3)
     index = TokenIndex(**(vars(index) | {"language": languages}))
     weights = {
         (kind, language): (3.0 if kind == "caption" else 1.0) * (language == "ar") for kind in ("image", "prompt", "caption") for language in ("en", "ar")

@@ -150,6 +150,6 @@ TRAIN = Stage(
     tables=("saes", "sae_history"),
     inputs=lambda cfg: [wanted.folder for wanted in cfg.train.imports],
     estimate=_estimate,
-    version=2,
+    version=3,
     parallel=True,
 )

@@ -183,9 +183,9 @@ def decision_part(index: TokenIndex, samples: dict[str, dict[str, Any]], languag
 
 
 def _estimate(cfg: Config) -> Estimate:
-    # Measured on the demonstration: 2 s a dictionary for tests and quality, and 6 ms an ambiguous image and language for its gradients.
+    # Measured on the demonstration: 2 s a dictionary for tests and quality, 6 ms an ambiguous image and language for its gradients, 6 s for controls and seeds.
     layers = 8 if cfg.extract.layers == "all" else cfg.extract.layers if isinstance(cfg.extract.layers, int) else len(cfg.extract.layers)
-    return Estimate(layers * 4 * 2**20, 900 * 2**20, 8 + layers * 2 + cfg.data.n * cfg.data.ambiguous_share * 0.012)
+    return Estimate(layers * 4 * 2**20, 900 * 2**20, 14 + layers * 2 + cfg.data.n * cfg.data.ambiguous_share * 0.012)
 
 
 ANALYZE_FEATURES = Stage(

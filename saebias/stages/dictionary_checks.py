@@ -56,7 +56,7 @@ def check_dictionaries(ctx: StageContext, array: ActivationArray, index: TokenIn
 def quality_rows(
     ctx: StageContext, dictionaries: Sequence[Dictionary], array: ActivationArray, index: TokenIndex
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[str]]]:
-    """Quality of every dictionary per token kind, language and split on images never trained on, densities, and the reasons to refuse each main one."""
+    """Quality of every dictionary on images never trained on (main and control per token kind, language and split), densities, reasons to refuse a main one."""
     import torch
 
     from saebias.sae.quality import QualityAccumulator, QualityLimits, density_histogram, quality_gate, sae_quality
@@ -77,7 +77,8 @@ def quality_rows(
             rows.append(_quality_row(dictionary, ("all", "both", "select+report"), quality))
             place = {"sae_id": dictionary.sae_id, "layer": dictionary.hook.layer}
             density += [place | {"low": b.low, "high": b.high, "n_latents": b.n_latents} for b in density_histogram(accumulator.density_F())]
-            for cell, cell_rows in cells.items():
+            # Other seeds and sizes are compared as wholes.
+            for cell, cell_rows in cells.items() if dictionary.role in ("main", "control") else ():
                 rows.append(_quality_row(dictionary, cell, sae_quality(dictionary.sae, x_ND[torch.from_numpy(np.searchsorted(wanted, cell_rows))])))
             task.advance()
     return rows, density, reasons

@@ -187,11 +187,10 @@ def test_a_configuration_that_trains_nothing_is_refused_in_one_line(extract, tmp
 def test_leading_positions_and_weights_decide_which_rows_are_learned_from():
     n = 4000
     kinds, languages = np.array(["image", "prompt", "caption"])[np.arange(n) % 3], np.array(["en", "ar"])[np.arange(n) // 3 % 2]
-    index = TokenIndex(np.arange(n), *[kinds] * 3, np.zeros(n), kinds, *[np.zeros(n, bool)] * 3)
-    index = TokenIndex(**(vars(index) | {"language": languages}))
-    weights = {
-        (kind, language): (3.0 if kind == "caption" else 1.0) * (language == "ar") for kind in ("image", "prompt", "caption") for language in ("en", "ar")
-    }
+    columns = dict.fromkeys(TokenIndex.__dataclass_fields__, np.zeros(n)) | {"row": np.arange(n), "token_kind": kinds, "language": languages}
+    index = TokenIndex(**columns)
+    of_kind, of_language = {"image": 1.0, "prompt": 1.0, "caption": 3.0}, {"en": 0.0, "ar": 1.0}
+    weights = {(kind, language): of_kind[kind] * of_language[language] for kind in of_kind for language in of_language}
     chosen = index.where(balanced_rows(index, 500, 1, weights))
     assert (chosen.language == "ar").all()
     assert {kind: int((chosen.token_kind == kind).sum()) for kind in ("image", "prompt", "caption")} == {"image": 100, "prompt": 100, "caption": 300}
@@ -210,3 +209,22 @@ def test_a_sweep_trains_every_size_but_the_main_one_twice():
     assert {(unit.k, unit.expansion) for unit in units if unit.role == "sweep"} == {(16, 4), (16, 8), (32, 4)}
     assert {unit.hook.layer for unit in units if unit.role == "sweep"} == {5}
     assert len({unit.name for unit in units}) == len(units) == 8 + 3 + 1
+
+
+def test_other_sizes_and_architectures_train_beside_the_main_dictionaries_without_changing_them(extract, unbroken, tmp_path):
+    run_train(train_context(extract, tmp_path, "train.sweep.k=[2,4]", "train.sweep.expansion=[4,6]"))
+    rows = train_context(extract, tmp_path).table("saes").to_pylist()
+    assert {(row["layer"], row["k"], row["n_latents"]) for row in rows if row["role"] == "sweep"} == {(3, 2, 64), (3, 2, 96), (3, 4, 96)}
+    swept, plain = weights(tmp_path), weights(unbroken)
+    assert all(torch.equal(swept[name], tensor) for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "jumprelu", "gated", "relu", "matryoshka"])
+def test_every_architecture_can_be_asked_for_and_is_taken_up_to_the_same_weights(extract, tmp_path, architecture):
+    chosen = (f"train.architecture={architecture}", "train.seeds=[7]", "train.epochs=1")
+    run_train(train_context(extract, tmp_path / "whole", *chosen))
+    with pytest.raises(KeyboardInterrupt):
+        run_train(train_context(extract, tmp_path / "broken", *chosen, reporter=KilledAt(40)))
+    run_train(train_context(extract, tmp_path / "broken", *chosen))
+    assert {row["architecture"] for row in train_context(extract, tmp_path / "whole").table("saes").to_pylist()} == {architecture}
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))

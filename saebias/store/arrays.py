@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,38 @@ class ActivationArray:
                 block = self._block(start, min(start + span, self.n_rows), layer)
                 out[first:last] = _to_float32(block[rows[first:last] - start])
         return out
+
+
+class ZarrSpill:
+    """Activations that memory has no room for, as Zarr arrays in a folder of their own that `close` removes: the `spill` of an ActivationCache."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StoreError when the folder holds something already: closing would remove it."""
+        if folder.exists() and any(folder.iterdir()):
+            raise StoreError(f"{folder}: is not empty, and a spill removes its folder at the end; name a folder of its own")
+        self.folder = folder
+        self._counts: dict[HookPoint, int] = {}
+
+    def append(self, hook: HookPoint, x_RTD: np.ndarray) -> None:
+        """Keep one part [R, T, D], float32."""
+        number = self._counts.get(hook, 0)
+        with translated_disk_errors(self.folder):
+            array = zarr.create_array(store=str(self._place(hook, number)), shape=x_RTD.shape, chunks=x_RTD.shape, dtype="float32", compressors=None)
+            array[:] = x_RTD
+        self._counts[hook] = number + 1
+
+    def parts(self, hook: HookPoint) -> Iterator[np.ndarray]:
+        """The parts in the order they came, one at a time."""
+        for number in range(self._counts.get(hook, 0)):
+            yield np.asarray(zarr.open_array(str(self._place(hook, number)), mode="r")[:])
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._counts.clear()
+
+    def _place(self, hook: HookPoint, number: int) -> Path:
+        return self.folder / hook.name / f"{number:06d}"
 
 
 def _attributes(array: zarr.Array) -> dict[str, Any]:

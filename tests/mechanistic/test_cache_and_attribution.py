@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +13,12 @@ import torch
 from PIL import Image
 
 import saebias.mechanistic
-from saebias.errors import InputError, ModelError
+from saebias.errors import InputError, ModelError, StoreError
 from saebias.identifiers import HookPoint
 from saebias.mechanistic.cache import ActivationCache
 from saebias.mechanistic.decisions import Decisions, decisions_of
 from saebias.mechanistic.logit_attribution import LogitAttribution, attribute_logits, check_parts, likeliest_ids, part_hooks, record_parts
+from saebias.store.arrays import ZarrSpill
 from saebias.vlm.forward import forward, image_prefix
 from saebias.vlm.inputs import ModelInputs, build_inputs
 from saebias.vlm.loading import LoadedModel
@@ -63,6 +67,70 @@ def test_the_cache_keeps_its_memory_bound_and_leaves_no_hook_after_the_error(loa
     assert [len(layer._forward_hooks) for layer in loaded.adapter.layers] == before
     held = sum(cache[hook].numel() * 4 for hook in cache)
     assert held == one
+
+
+def test_a_spilled_cache_holds_the_same_numbers_and_leaves_nothing_behind(loaded: LoadedModel, batches: list[ModelInputs], tmp_path: Path) -> None:
+    with ActivationCache(hooks(loaded), max_bytes=2**26).record(loaded, batches) as whole, torch.no_grad():
+        bound = max(part.numel() for part in whole.parts(HookPoint(0))) * 4 * len(whole)
+        with ActivationCache(hooks(loaded), max_bytes=bound, spill=ZarrSpill(tmp_path / "spill")).record(loaded, batches) as cache:
+            assert cache.n_spilled_bytes > 0 and cache.n_bytes <= bound and (tmp_path / "spill" / "L00.resid_post").is_dir()
+            for hook in hooks(loaded):
+                assert all(torch.equal(one, other) for one, other in zip(cache.parts(hook), whole.parts(hook), strict=True))
+                torch.testing.assert_close(cache.pooled(hook, whole.mask), whole.pooled(hook, whole.mask))
+            assert torch.equal(cache.mask, whole.mask)
+            with pytest.raises(InputError, match="all layers at once"):
+                cache.stacked()
+        assert not (tmp_path / "spill").exists()
+        (row,) = batches[1:]
+        with pytest.raises(InputError, match="use smaller batches"):
+            ActivationCache(hooks(loaded), max_bytes=8, spill=ZarrSpill(tmp_path / "spill")).record(loaded, [row])
+    (tmp_path / "spill").mkdir()
+    (tmp_path / "spill" / "mine").touch()
+    with pytest.raises(StoreError, match="is not empty"):
+        ZarrSpill(tmp_path / "spill")
+
+
+def test_a_hook_point_that_is_larger_than_the_bound_comes_in_parts_alone(tmp_path: Path) -> None:
+    hook = HookPoint(3)
+    with ActivationCache([hook], max_bytes=2**12, spill=ZarrSpill(tmp_path / "spill")) as cache:
+        kept = [torch.randn(4, width, 16, dtype=torch.bfloat16, generator=torch.Generator().manual_seed(width)) for width in (30, 20, 30, 25)]
+        for x_BTD in kept:
+            cache.keep({hook: x_BTD}, torch.ones(x_BTD.shape[:2], dtype=torch.bool))
+        assert all(torch.equal(one, other) for one, other in zip(cache.parts(hook), kept, strict=True))
+        with pytest.raises(InputError, match="read it batch by batch with `parts`"):
+            cache[hook]
+
+
+MEMORY = """
+import sys, torch
+from pathlib import Path
+from saebias.identifiers import HookPoint
+from saebias.mechanistic.cache import ActivationCache
+from saebias.store.arrays import ZarrSpill
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+hooks = [HookPoint(layer) for layer in range(3)]
+batch = {hook: torch.randn(64, 32, 256) for hook in hooks}
+mask = torch.ones(64, 32, dtype=torch.bool)
+with ActivationCache(hooks, max_bytes=32 * 2**20, spill=ZarrSpill(Path(sys.argv[1]))) as cache:
+    cache.keep(batch, mask)
+    before = peak()
+    for _ in range(60):
+        cache.keep(batch, mask)
+    rows = sum(len(part) for part in cache.parts(hooks[1]))
+    print(rows, cache.n_spilled_bytes / 2**20, peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_stays_under_the_bound_while_ten_times_as_much_is_kept(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path / "spill")], capture_output=True, text=True, check=True)
+    rows, spilled, grown = map(float, done.stdout.split())
+    assert rows == 61 * 64 and spilled > 300
+    # The bound, one batch more while it is cut, and what Zarr's own threads hold.
+    assert grown < 32 + 40
 
 
 def test_pooling_is_a_mean_over_the_positions_asked_for(loaded: LoadedModel, batches: list[ModelInputs]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import NotEnoughData
+from saebias.errors import ModelError, NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.activation_source import nan_to_null
 from saebias.stages.mechanistic import left_out_or
@@ -71,6 +72,15 @@ def run_attribution(ctx: StageContext) -> None:
             out.rows("logit_attribution", rows)
 
 
+@contextmanager
+def _structure_needed(what: str) -> Generator[None]:
+    """A model whose parts cannot be told apart lacks what one tool needs: that is left out and said, the others go on."""
+    try:
+        yield
+    except ModelError as error:
+        raise NotEnoughData(f"mechanistic: {what} does not work with this model: {error}") from error
+
+
 def attribution_rows(ctx: StageContext) -> list[dict[str, Any]]:
     """Rows of `logit_attribution`, from at most `mechanistic.images` pictures of women, of men and of ambiguous people in the report split."""
     refuse_text_only(ctx.cfg)
@@ -81,7 +91,7 @@ def attribution_rows(ctx: StageContext) -> list[dict[str, Any]]:
     if not chosen:
         raise NotEnoughData("mechanistic: no picture of the report split has a known visual gender and beginnings that say one; see data.continuations")
     parts: dict[str, list[LogitAttribution]] = {language: [] for language in asker.languages}
-    with ctx.reporter.task("attributing logits", len(chosen), "images") as task:
+    with _structure_needed("logit attribution"), ctx.reporter.task("attributing logits", len(chosen), "images") as task:
         for rows in batches(chosen, ctx.cfg.runtime.batch_size):
             for language, decisions in asker.ask(features_of(loaded, rows), [row["context"] for row in rows]).items():
                 parts[language].append(_attributed(loaded, decisions))
@@ -130,7 +140,7 @@ def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
     if not pairs:
         raise NotEnoughData("mechanistic: no pair of pictures has beginnings that say a gender in every language; see data.continuations")
     found: dict[str, list[GapsOfPatches]] = {language: [] for language in asker.languages}
-    with ctx.reporter.task("patching scenes", len(pairs), "scenes") as task:
+    with _structure_needed("patching"), ctx.reporter.task("patching scenes", len(pairs), "scenes") as task:
         for start in range(0, len(pairs), ctx.cfg.runtime.batch_size):
             some = pairs[start : start + ctx.cfg.runtime.batch_size]
             for language, gaps in _patched(asker, some).items():

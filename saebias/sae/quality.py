@@ -89,18 +89,22 @@ class QualityAccumulator:
         """Share of the rows added on which each latent is active [F], float64."""
         return self._active_F.double() / max(self._n_rows, 1)
 
+    def fvu(self) -> float | None:
+        """Fraction of variance unexplained on the rows added, None where they do not vary: all of `result` that costs nothing more."""
+        spread = self._spread - (0.0 if self._reference_mean_D is not None else self._shifted_sum_D.square().sum().item() / max(self._n_rows, 1))
+        return self._error / spread if spread > 0 else None
+
     def result(self) -> SaeQuality:
         """The quality on all rows added; raises InputError when there were none."""
         n = self._n_rows
         if n == 0:
             raise InputError("no rows to measure the quality of an SAE on; hand in activations of the validation images")
-        spread = self._spread - (0.0 if self._reference_mean_D is not None else self._shifted_sum_D.square().sum().item() / n)
         density_F = self.density_F()
         quantiles = torch.quantile(density_F, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)).tolist()
         return SaeQuality(
             n,
             len(density_F),
-            self._error / spread if spread > 0 else None,
+            self.fvu(),
             density_F.sum().item(),
             (density_F == 0).double().mean().item(),
             *quantiles,

@@ -17,7 +17,7 @@ from torch import Tensor
 from saebias.errors import InputError
 from saebias.report import Reporter
 from saebias.sae.module import SaeSpec, SparseAutoencoder
-from saebias.sae.quality import sae_quality
+from saebias.sae.quality import QualityAccumulator, sae_quality
 from saebias.sae.sinks import Sink
 from saebias.sae.trainer import SaeTrainer, StepResult, TrainConfig
 from saebias.sae.training_records import HistoryRow, LoopConfig, TrainedSae, summarise
@@ -130,7 +130,9 @@ class Training:
 
     def _check(self, sae: SparseAutoencoder) -> float | None:
         assert self._validation_ND is not None
-        return sae_quality(sae, self._validation_ND[:: max(1, len(self._validation_ND) // CHECK_ROWS)]).fvu
+        accumulator = QualityAccumulator(sae)
+        accumulator.add(self._validation_ND[:: max(1, len(self._validation_ND) // CHECK_ROWS)])
+        return accumulator.fvu()
 
     def _look(self) -> None:
         sae = self._trainer.finished()

@@ -23,6 +23,15 @@ DEFINITIONS = (
     ),
     ("Probe", "A linear classifier of visible gender with folds grouped by drawing; its control is the same probe on random labels."),
     ("Logit lens", "The model's own final norm and unembedding applied to an earlier layer; the gap is log P(F) \u2212 log P(M) at the decision token."),
+    (
+        "Logit attribution",
+        "What embeddings, attention and MLP of each layer add to logit(F) \u2212 logit(M) at the decision token, the final norm's scale held; the parts sum exactly.",
+    ),
+    (
+        "Patching",
+        "One component's activations of a woman's picture put into the run on a man's picture of the same scene; the effect is how far log P(F) \u2212 log P(M) moves.",
+    ),
+    ("Description length", "Bits per label to send the gender with a probe that learns on the way (online code); 1 when nothing can be read."),
     ("Latent", "One unit of a sparse autoencoder (SAE); its association with gender is ranked on select, valued on report."),
     ("FVU", "Fraction of variance unexplained, centred: 0 explains everything, 1 nothing. L0: latents active per token. Dead: never active."),
     ("Arm", "One kind of intervention on the same layer, positions and images; A0 does nothing, A2 must equal it, A6 is matched random latents."),

@@ -25,11 +25,11 @@ DEFINITIONS = (
     ("Logit lens", "The model's own final norm and unembedding applied to an earlier layer; the gap is log P(F) \u2212 log P(M) at the decision token."),
     (
         "Logit attribution",
-        "What embeddings, attention and MLP of each layer add to logit(F) \u2212 logit(M) at the decision token, the final norm's scale held; the parts sum exactly.",
+        "What embeddings, attention and MLP of each layer add to logit(F) \u2212 logit(M) at the decision token, final norm held; the parts sum exactly.",
     ),
     (
         "Patching",
-        "One component's activations of a woman's picture put into the run on a man's picture of the same scene; the effect is how far log P(F) \u2212 log P(M) moves.",
+        "A component's activations of a woman's picture put into the run on a man's of the same scene; the effect is how far log P(F) \u2212 log P(M) moves.",
     ),
     ("Description length", "Bits per label to send the gender with a probe that learns on the way (online code); 1 when nothing can be read."),
     ("Latent", "One unit of a sparse autoencoder (SAE); its association with gender is ranked on select, valued on report."),

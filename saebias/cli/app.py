@@ -61,9 +61,8 @@ def _shared_command(group: str, help_text: str) -> None:
         quiet: QuietOption = False,
     ) -> None:
         from saebias.cli.stages import run_group
-        from saebias.pipeline.crews import slot_for
 
-        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=slot_for(worker))
+        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=worker)
         raise typer.Exit(code)
 
     app.command(group, help=help_text)(command)
@@ -95,16 +94,15 @@ def train(
     """Train or import dictionaries."""
     from saebias.cli.importing import import_overrides
     from saebias.cli.stages import run_group
-    from saebias.pipeline.crews import slot_for
 
     imports = import_overrides(import_ or [], hook or [])
-    code = run_group("train", config, [*(set_ or []), *imports], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=slot_for(worker))
+    code = run_group("train", config, [*(set_ or []), *imports], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=worker)
     for override in imports:
         typer.echo(f"the commands after it need: --set '{override}'", err=True)
     raise typer.Exit(code)
 
 
-_stage_command("analyze", "analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
+_shared_command("analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
 _stage_command("steer", "steer", "Interventions on the chosen latents, beside their controls.\n\nExample: saebias steer --set steer.layer=4")
 _stage_command("mechanistic", "mechanistic", "Logit lens, probes, cross-lingual alignment.\n\nExample: saebias mechanistic --only lens")
 _stage_command("plot", "plot", "Figures with their data, and one HTML report that works offline.\n\nExample: saebias plot")

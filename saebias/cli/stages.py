@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from saebias.cli.tables import stdout_console
 from saebias.config.load import load_config
 from saebias.config.schema import Config
 from saebias.errors import ConfigError
-from saebias.pipeline.crews import WorkerSlot
+from saebias.pipeline.crews import parse_slot, slot_of_array
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
@@ -32,11 +33,14 @@ def run_group(
     force: bool,
     dry_run: bool,
     quiet: bool,
-    worker: WorkerSlot | None = None,
+    worker: str | None = None,
 ) -> int:
-    """Run the stages of a command (None: all) and return the exit code."""
+    """Run the stages of a command (None: all) and return the exit code. `worker` such as `0/4`; without it a job array says it, for what can be shared."""
+    slot = None if worker is None else parse_slot(worker)
     cfg = load_config(config, overrides)
     wanted = select_stages(STAGES, group, only)
+    if slot is None and group is not None and all(stage.parallel for stage in STAGES if stage.name in wanted):
+        slot = slot_of_array(os.environ)
     if group is not None:
         _refuse_unfit(cfg, wanted)
     if dry_run:
@@ -44,7 +48,7 @@ def run_group(
         return 0
     reporter = make_reporter(quiet)
     try:
-        run_stages(cfg, STAGES, wanted, reporter, force=force, worker=worker)
+        run_stages(cfg, STAGES, wanted, reporter, force=force, worker=slot)
     except KeyboardInterrupt:
         print("saebias: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130

@@ -191,8 +191,7 @@ class Crew:
         write_text(path, json.dumps({**values, "worker": self.number, **self._me.as_json()}))
 
     def _mark_in(self, path: Path) -> ProcessMark | None:
-        found = read_json_object(path, ("place", "host", "pid", "started", "worker"))
-        return None if found is None else ProcessMark.from_json(found)
+        return ProcessMark.from_json(read_json_object(path))
 
     def _worker_in(self, path: Path) -> int:
         found = read_json_object(path, ("worker",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -134,8 +133,3 @@ def take_part(job: Job, slot: WorkerSlot) -> Outcome:
         with crew.alone():
             crew.leave(asdict(used))
     return Outcome()
-
-
-def slot_for(worker: str | None, environment: Mapping[str, str] = os.environ) -> WorkerSlot | None:
-    """The slot that the command line names, or the job array that it runs in, or None."""
-    return slot_of_array(environment) if worker is None else parse_slot(worker)

@@ -34,9 +34,14 @@ class Echo:
             whole = block[: block.rfind(b"\n") + 1]
             self._read[path] = start + len(whole)
             for line in whole.splitlines():
-                self._say(json.loads(line))
+                self._say(line)
 
-    def _say(self, event: dict[str, str]) -> None:
+    def _say(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            # The line that a worker was killed in the middle of.
+            return
         text = event["event"]
         if text == TASK_DONE or event["level"] == "error" or text in self._said:
             return

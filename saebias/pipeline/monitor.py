@@ -120,6 +120,8 @@ def live_states(artifacts: Path) -> list[dict[str, Any]]:
 
 def _is_live(state: dict[str, Any]) -> bool:
     process = ProcessMark.from_json(state["process"])
+    if process is None:
+        return False
     return process.runs if process.is_here else time.time() - state["written"] < SILENT_SECONDS
 
 
@@ -133,6 +135,7 @@ def sweep_live(artifacts: Path) -> None:
                 dead = silent > SILENT_SECONDS
             else:
                 state = read_json_object(path, _LIVE_KEYS)
-                dead = silent > _DAY_SECONDS or (state is not None and ProcessMark.from_json(state["process"]).is_here and not _is_live(state))
+                process = None if state is None else ProcessMark.from_json(state["process"])
+                dead = silent > _DAY_SECONDS or process is None or (process.is_here and not process.runs)
             if dead:
                 path.unlink()

@@ -11,8 +11,6 @@ from typing import Any
 
 import psutil
 
-from saebias.errors import StoreError
-
 _SAME_START_SECONDS = 2.0
 """The kernel counts a start in ticks since boot; a clock that is set meanwhile moves what is computed from it a little."""
 
@@ -33,12 +31,12 @@ class ProcessMark:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ProcessMark:
-        """The mark in a file of ours; raises StoreError when the file does not hold one."""
-        try:
-            return cls(str(values["place"]), str(values["host"]), int(values["pid"]), float(values["started"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"this names no process: {values} ({error})") from None
+    def from_json(cls, values: object) -> ProcessMark | None:
+        """The mark that a file of ours holds, or None where the file says something else."""
+        match values:
+            case {"place": str(place), "host": str(host), "pid": int(pid), "started": float(started)}:
+                return cls(place, host, pid, started)
+        return None
 
     @property
     def is_here(self) -> bool:

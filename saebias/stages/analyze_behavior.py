@@ -31,7 +31,7 @@ def run_behavior(ctx: StageContext) -> None:
         refuse_text_only(ctx.cfg)
     except NotEnoughData as error:
         ctx.reporter.warn(f"analyze.behavior is left out: {error}", alarm=True)
-        for name in ctx.pending(["left-out"]):
+        for name in ctx.claimed(ctx.pending(["left-out"])):
             with ctx.unit(name) as out:
                 for table in TABLES:
                     out.rows(table, [])
@@ -47,11 +47,12 @@ def _caption_and_measure(ctx: StageContext) -> None:
     for index, sample in enumerate(samples):
         sample["number"] = index
     blocks = {f"captions-{number:04d}": block for number, block in enumerate(batches(samples, UNIT_SAMPLES))}
-    waiting = ctx.pending(list(blocks))
+    pending = ctx.pending([*blocks, "metrics"])
+    waiting = [name for name in pending if name in blocks]
     if waiting:
         loaded, prompt_of, sets = open_model(ctx.cfg), prompts(ctx.cfg), closed_sets(ctx)
         with ctx.reporter.task("captioning", sum(len(blocks[name]) for name in waiting), "images") as task:
-            for name in waiting:
+            for name in ctx.claimed(waiting):
                 captions, exact = [], []
                 for batch in batches(blocks[name], ctx.cfg.runtime.batch_size):
                     some_captions, some_exact = _run_batch(ctx, loaded, batch, prompt_of, sets)
@@ -61,7 +62,7 @@ def _caption_and_measure(ctx: StageContext) -> None:
                 with ctx.unit(name) as out:
                     out.rows("generated_captions", captions)
                     out.rows("exact_probabilities", exact)
-    for name in ctx.pending(["metrics"]):
+    for name in ctx.claimed([name for name in pending if name not in blocks]):
         rows = behavior_rows(ctx)
         with ctx.unit(name) as out:
             out.rows("behavior_metrics", rows)
@@ -205,4 +206,5 @@ ANALYZE_BEHAVIOR = Stage(
     unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg), *label_sources()],
     estimate=_estimate,
+    parallel=True,
 )

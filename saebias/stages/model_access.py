@@ -69,7 +69,9 @@ def _own_folder(cfg: Config, name: str) -> Path:
 
 
 def model_files(cfg: Config) -> list[Path]:
-    """The model's folder where it is local: its content decides numbers. A hub model is known by name and revision, a packaged one by its name.
+    """The model's folder where it is local (and the spec that its prompts come from, for a captioner of ours): their content decides numbers.
+
+    A hub model is known by name and revision, a packaged one by its name.
 
     Raises ModelError where the model can be known not to be usable: terms not accepted, package not installed, captioner not built.
     """
@@ -79,8 +81,16 @@ def model_files(cfg: Config) -> list[Path]:
     if name in PACKAGED:
         check_packaged(name, cfg.model.accept_license)
         return []
-    path = Path(cfg.model.name) if name is None else _own_folder(cfg, name)
+    if name is not None:
+        from saebias.captioner.spec import spec_files
+
+        return [_own_folder(cfg, name), *spec_files(_spec_name(name))]
+    path = Path(cfg.model.name)
     return [path] if path.is_dir() else []
+
+
+def _spec_name(name: str) -> str:
+    return "null" if name == MINI else name
 
 
 def needs_pictures(cfg: Config) -> str | None:
@@ -112,7 +122,7 @@ def prompts(cfg: Config) -> dict[str, str]:
     elif name is not None:
         from saebias.captioner.spec import load_spec
 
-        spec = load_spec("null" if name == MINI else name)
+        spec = load_spec(_spec_name(name))
         own = {language: "{image}" + spec.prompt(language) for language in ("en", "ar")}
     return {language: given[language] or own[language] for language in ("en", "ar")}
 

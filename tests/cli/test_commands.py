@@ -181,6 +181,13 @@ def test_a_gpu_that_is_not_there_is_one_line() -> None:
     assert usable_device("cpu") == "cpu"
 
 
+def test_a_job_array_shares_what_can_be_shared_and_leaves_the_rest_as_it_is(saebias, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "x")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    assert "SLURM_ARRAY_TASK_ID" in refused(saebias("extract"))
+    assert "first, or `saebias run-all`" in refused(saebias("analyze"))
+
+
 def test_status_says_what_is_running_on_which_gpu_if_any(saebias) -> None:
     assert "GPU" in saebias("status").out
 

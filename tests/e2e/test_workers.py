@@ -22,7 +22,7 @@ from tests.conftest import saebias
 pytestmark = pytest.mark.slow
 
 SMALL = ["-c", "quick"]
-SMALL += [part for override in ("data.n=240", "extract.layers=2", "extract.shard_rows=1024", "runtime.threads=1") for part in ("--set", override)]
+SMALL += [part for override in ("data.n=280", "extract.layers=2", "extract.shard_rows=1024", "runtime.threads=1") for part in ("--set", override)]
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +104,11 @@ def test_training_shared_by_workers_gives_the_dictionaries_of_one_process(prepar
     weights = [{f"{path.parent.name}/{name}": tensor for path in f.rglob("*.safetensors") for name, tensor in load_file(path).items()} for f in (alone, shared)]
     assert weights[0] and set(weights[0]) == set(weights[1])
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_captions_and_metrics_that_workers_shared_are_the_bytes_of_one_process(prepared: Path, tmp_path: Path) -> None:
+    alone, shared = copy_of(prepared, tmp_path / "alone"), copy_of(prepared, tmp_path / "shared")
+    saebias("analyze", "--only", "behavior", *SMALL, "-q", folder=alone)
+    saebias("analyze", "--only", "behavior", *SMALL, "-q", "--set", "runtime.workers=2", folder=shared)
+    rows = [{path.name: path.read_bytes() for path in folder.rglob("analyze/behavior/*/rows/*/*.parquet")} for folder in (alone, shared)]
+    assert len(rows[0]) > 1 and rows[0] == rows[1]

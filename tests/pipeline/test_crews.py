@@ -20,6 +20,7 @@ from saebias.config.schema import Config
 from saebias.errors import ConfigError, InputError, MissingParent, StoreError
 from saebias.pipeline.claims import SILENT_SECONDS, Crew
 from saebias.pipeline.crews import WorkerSlot, parse_slot, slot_of_array
+from saebias.pipeline.echo import Echo
 from saebias.pipeline.monitor import live_states, sweep_live
 from saebias.pipeline.planning import plan, read_run
 from saebias.pipeline.processes import ProcessMark, this_process
@@ -199,12 +200,32 @@ def test_state_files_of_killed_processes_are_swept_and_never_shown(tmp_path: Pat
     (tmp_path / "live").mkdir()
     for name, mark in {"alive": mine, "dead": replace(mine, started=mine.started - 60)}.items():
         (tmp_path / "live" / f"{name}.json").write_text(json.dumps({**state, "run_id": name, "written": time.time(), "process": mark.as_json()}))
+    for name, process in {"odd": 3, "older": {"pid": 1}}.items():
+        (tmp_path / "live" / f"{name}.json").write_text(json.dumps({**state, "run_id": name, "written": time.time(), "process": process}))
     assert [state["run_id"] for state in live_states(tmp_path)] == ["alive"]
     sweep_live(tmp_path)
     assert [path.stem for path in (tmp_path / "live").iterdir()] == ["alive"]
 
 
 # Workers that this program starts itself.
+
+
+def test_what_workers_log_is_said_once_whatever_line_one_was_killed_in(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    old = json.dumps({"event": "before", "level": "info"}) + "\n"
+    logs = [tmp_path / "log" / f"worker-{number}.log" for number in range(2)]
+    logs[0].write_text(old)
+    listening = Listening()
+    echo = Echo(tmp_path, listening)
+    said = "".join(json.dumps({"event": event, "level": level}) + "\n" for event, level in (("a", "info"), ("b", "warning"), ("c", "error")))
+    for log in logs:
+        with log.open("a") as stream:
+            stream.write(said + '{"event": "torn')
+        echo.read()
+    with logs[0].open("a") as stream:
+        stream.write("\n" + json.dumps({"event": "d", "level": "info"}) + "\n")
+    echo.read()
+    assert listening.said == ["a", "b", "d"]
 
 
 def employing(artifacts: Path, engine: str = "local", workers: int = 2) -> Config:
@@ -251,7 +272,8 @@ def test_employed_workers_end_with_the_process_that_started_them(tmp_path: Path,
     command = [sys.executable, "-m", "tests.pipeline.toy", str(tmp_path)]
     parent = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     appears(ready)
-    workers = [ProcessMark.from_json(state["process"]) for state in live_states(tmp_path) if state["worker"] is not None]
+    marks = [ProcessMark.from_json(state["process"]) for state in live_states(tmp_path) if state["worker"] is not None]
+    workers = [mark for mark in marks if mark is not None]
     assert workers
     parent.send_signal(how)
     assert parent.wait(60) != 0

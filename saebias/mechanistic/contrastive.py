@@ -6,6 +6,7 @@ Only L4 says that an intervention in one language works in the other. Shapes: N 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,9 @@ from scipy import stats
 
 from saebias.errors import InputError
 from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows
-from saebias.stats.checks import finite, same_rows
+from saebias.mechanistic.codes import SparseCodes
+from saebias.stats.checks import binary, same_rows
 from saebias.stats.correlation import spearman
-from saebias.stats.effects import mean_difference
 from saebias.stats.equivalence import verdict as equivalence_verdict
 from saebias.stats.probing import probe
 from saebias.stats.resampling import paired_difference
@@ -47,13 +48,23 @@ class ContrastiveLanguageAnalyzer:
     n_permutations: int = 199
     n_folds: int = 5
 
-    def read(self, paired: PairedActivations, *, codes_NF: tuple[np.ndarray, np.ndarray] | None = None, seed: int) -> LanguageContrast:
-        """The verdict for one layer; with `codes_NF` = (English, Arabic) codes of one joint dictionary for the same images, rung L3 is added."""
+    def read(
+        self,
+        paired: PairedActivations,
+        *,
+        codes: tuple[np.ndarray | SparseCodes, np.ndarray | SparseCodes] | None = None,
+        known: Sequence[AlignmentRow] | None = None,
+        seed: int,
+    ) -> LanguageContrast:
+        """The verdict for one layer; with `codes` = (English, Arabic) codes of one joint dictionary for the same images, rung L3 is added.
+
+        `known` are the `alignment_rows` of this layer where they were computed before.
+        """
         clear = paired.clear
         present = [self._is_present(x_ND, clear, seed) for x_ND in (clear.en_ND, clear.ar_ND)]
-        rows = alignment_rows(paired, seed=seed, n_permutations=self.n_permutations, n_folds=self.n_folds)
-        if codes_NF is not None:
-            rows += latent_effect_rows(paired.layer, *codes_NF, paired.gender_N, paired.cluster_N)
+        rows = list(known) if known is not None else alignment_rows(paired, seed=seed, n_permutations=self.n_permutations, n_folds=self.n_folds)
+        if codes is not None:
+            rows += latent_effect_rows(paired.layer, *codes, paired.gender_N, paired.cluster_N)
         cosine = next(row for row in rows if row.measure == "direction_cosine")
         angle = float(np.degrees(np.arccos(np.clip(cosine.value, -1, 1)))) if not np.isnan(cosine.value) else float("nan")
         return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows))
@@ -74,20 +85,23 @@ class ContrastiveLanguageAnalyzer:
         return "separate" if cosine.value <= self.separate_to else "hierarchical"
 
 
-def latent_effect_rows(layer: int, en_NF: np.ndarray, ar_NF: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray, *, k: int = 16) -> list[AlignmentRow]:
+def latent_effect_rows(
+    layer: int, en: np.ndarray | SparseCodes, ar: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray, *, k: int = 16
+) -> list[AlignmentRow]:
     """Rung L3 in one joint dictionary: rank correlation over latents of the gender effect, and overlap of the k largest effects.
 
     The effect is the mean code on women's minus that on men's images. Latents dead in both languages are left out. The overlap's floor is the 95th
     percentile of the hypergeometric distribution, its ceiling 1.
     """
-    en_NF, ar_NF = finite(en_NF, "English codes"), finite(ar_NF, "Arabic codes")
-    same_rows(english=en_NF, arabic=ar_NF, gender=gender_N, clusters=clusters_N)
-    if en_NF.shape != ar_NF.shape:
-        raise InputError(f"English codes have {en_NF.shape[1]} latents, Arabic {ar_NF.shape[1]}; effects compare only within one joint dictionary")
-    clear_N = gender_N != "A"
-    female_N = gender_N[clear_N] == "F"
-    live_F = (en_NF > 0).any(axis=0) | (ar_NF > 0).any(axis=0)
-    effects = [mean_difference(codes_NF[clear_N][:, live_F], female_N) for codes_NF in (en_NF, ar_NF)]
+    en, ar = SparseCodes.of(en, "English codes"), SparseCodes.of(ar, "Arabic codes")
+    same_rows(english=en, arabic=ar, gender=gender_N, clusters=clusters_N)
+    if en.n_latents != ar.n_latents:
+        raise InputError(f"English codes have {en.n_latents} latents, Arabic {ar.n_latents}; effects compare only within one joint dictionary")
+    clear_N = np.isin(gender_N, ("F", "M"))
+    female_N = binary(gender_N[clear_N] == "F", "visible gender")
+    sides = [codes.rows(clear_N) for codes in (en, ar)]
+    live_F = (sides[0].fires_F > 0) | (sides[1].fires_F > 0)
+    effects = [(codes.mean_F(female_N) - codes.mean_F(~female_N))[live_F] for codes in sides]
     counts = int(clear_N.sum()), len(np.unique(clusters_N[clear_N]))
     n_live = int(live_F.sum())
     if n_live <= k:

@@ -2,7 +2,8 @@
 
 خليفة and علامة look feminine and mean men; أم and حامل mean women without looking it; شخص is masculine in form and says nothing. Only words on which
 form and meaning do not go together can tell a latent of form from one of meaning, so each is tested with the other held fixed.
-Shapes: N word tokens, F latents.
+A noun that is said of women and of men alike (an English profession) goes further: the very same word, and only who is meant differs.
+Shapes: N word tokens, F latents, U units exchanged (lexemes, or picture groups), R permutations.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from saebias.errors import InputError
-from saebias.stats.checks import cluster_index, finite, same_rows
-from saebias.stats.effects import permute_within, rank_columns
+from saebias.mechanistic.codes import SparseCodes, rank_sums
+from saebias.stats.checks import cluster_index, same_rows
+from saebias.stats.effects import permute_within
 from saebias.stats.multiple import benjamini_hochberg
 
 
@@ -36,17 +38,31 @@ class GrammarRow:
 class Words:
     """Word tokens with their form (feminine marking or not), their meaning (F, M, N = says nothing), and the lexeme that groups them."""
 
-    codes_NF: np.ndarray
+    codes: np.ndarray | SparseCodes
     is_feminine_form_N: np.ndarray
     meaning_N: np.ndarray
     lexeme_N: np.ndarray
 
     def __post_init__(self) -> None:
-        finite(self.codes_NF, "word codes")
-        same_rows(codes=self.codes_NF, form=self.is_feminine_form_N, meaning=self.meaning_N, lexeme=self.lexeme_N)
+        object.__setattr__(self, "codes", SparseCodes.of(self.codes, "word codes"))
+        same_rows(codes=self.codes, form=self.is_feminine_form_N, meaning=self.meaning_N, lexeme=self.lexeme_N)
         unknown = sorted(set(np.unique(self.meaning_N).tolist()) - {"F", "M", "N"})
         if unknown:
             raise InputError(f"meaning {unknown[0]!r} is none of F, M, N; label the word or leave it out")
+
+
+@dataclass(frozen=True, eq=False)
+class SharedNouns:
+    """Tokens of nouns that are said of women and of men in one form: the noun, whether a woman is meant, and the picture group."""
+
+    codes: np.ndarray | SparseCodes
+    noun_N: np.ndarray
+    is_female_N: np.ndarray
+    cluster_N: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", SparseCodes.of(self.codes, "noun codes"))
+        same_rows(codes=self.codes, noun=self.noun_N, is_female=self.is_female_N, cluster=self.cluster_N)
 
 
 @dataclass(frozen=True)
@@ -54,26 +70,34 @@ class _GrammarAnalyzer:
     q: float = 0.05
     n_permutations: int = 1999
 
-    def _test(self, sae_id: str, codes_NF: np.ndarray, y_N: np.ndarray, held_N: np.ndarray, lexeme_N: np.ndarray, follows: str, seed: int) -> list[GrammarRow]:
-        """Stratified rank association, labels permuted among lexemes within strata of the variable held fixed."""
-        useful_N = np.isin(held_N, [stratum for stratum in np.unique(held_N) if len(np.unique(y_N[held_N == stratum])) == 2])
-        if not useful_N.any():
+    def _test(self, sae_id: str, codes: SparseCodes, y_N: np.ndarray, held_N: np.ndarray, unit_N: np.ndarray, follows: str, seed: int) -> list[GrammarRow]:
+        """Stratified rank association, labels permuted among units (lexemes, picture groups) within strata of the variable held fixed."""
+        useful = np.isin(held_N, [stratum for stratum in np.unique(held_N) if len(np.unique(y_N[held_N == stratum])) == 2])
+        if not useful.any():
             raise InputError(f"form and meaning go together in all {len(y_N)} words; only words where they part can tell which one a latent follows")
-        codes_NF, y_N, held_N, lexeme_N = (column[useful_N] for column in (codes_NF, y_N, held_N, lexeme_N))
-        index_N, n_lexemes = cluster_index(lexeme_N)
-        centred_NF = _ranks_within(codes_NF, held_N)
-        y_G, first_G = _of_lexemes(y_N, held_N, index_N, n_lexemes, lexeme_N)
-        permuted_RG = permute_within(y_G, cluster_index(held_N)[0], index_N, self.n_permutations, seed)
-        sums_GF = np.stack([np.bincount(index_N, weights=column, minlength=n_lexemes) for column in centred_NF.T], axis=1)
-        observed_F = y_G @ sums_GF
-        drawn_RF = permuted_RG.astype(np.float64) @ sums_GF
-        p_F = (1 + (np.abs(drawn_RF) >= np.abs(observed_F) * (1 - 1e-9)).sum(axis=0)) / (self.n_permutations + 1)
+        codes, y_N, unit_N = codes.rows(useful), y_N[useful].astype(bool), unit_N[useful]
+        held_N, _ = cluster_index(held_N[useful])
+        index_N, n_units = cluster_index(unit_N)
+        y_U = _of_units(y_N, held_N, index_N, n_units, unit_N)
+        permuted_RU = permute_within(y_U, held_N, index_N, self.n_permutations, seed)
+        rows_US = np.zeros((n_units, int(held_N.max()) + 1))
+        np.add.at(rows_US, (index_N, held_N), 1)
+        association_F, p_F = np.zeros(codes.n_latents), np.ones(codes.n_latents)
         # Largest possible sum for this labelling: as if the latent ranked all labelled words of each stratum first.
-        largest = _ranks_within(y_N[:, None].astype(np.float64), held_N)[:, 0] @ y_N
+        ideal = rank_sums(SparseCodes.of(y_N[:, None].astype(np.float64)), slice(0, 1), index_N, n_units, held_N, scale=True)
+        largest = float(ideal.of_labels(y_U[None].astype(np.float64), y_U[None] @ rows_US)[0, 0])
+        for block in codes.blocks():
+            sums = rank_sums(codes, block, index_N, n_units, held_N, scale=True)
+            observed_F = sums.of_labels(y_U[None].astype(np.float64), y_U[None] @ rows_US)[0]
+            association_F[block] = observed_F / largest
+            count_F = np.ones(len(observed_F))
+            # A latent that is silent on these words has the sum 0 under every labelling: p stays 1.
+            for labels_RU in np.array_split(permuted_RU.astype(np.float64), max(1, -(-self.n_permutations // 256))):
+                count_F += (np.abs(sums.of_labels(labels_RU, labels_RU @ rows_US)) >= np.abs(observed_F) * (1 - 1e-9)).sum(axis=0)
+            p_F[block] = count_F / (self.n_permutations + 1)
         q_F = benjamini_hochberg(p_F)
-        counts = len(y_N), len(first_G)
-        columns = enumerate(zip((observed_F / largest).tolist(), p_F.tolist(), q_F.tolist(), strict=True))
-        return [GrammarRow(sae_id, latent, follows, association, p, q, q <= self.q, *counts) for latent, (association, p, q) in columns]
+        columns = enumerate(zip(association_F.tolist(), p_F.tolist(), q_F.tolist(), strict=True))
+        return [GrammarRow(sae_id, latent, follows, association, p, q, q <= self.q, len(y_N), n_units) for latent, (association, p, q) in columns]
 
 
 @dataclass(frozen=True)
@@ -82,7 +106,7 @@ class MorphologicalGenderAnalyzer(_GrammarAnalyzer):
 
     def read(self, sae_id: str, words: Words, *, seed: int) -> list[GrammarRow]:
         """One row per latent: association with feminine form, meaning held fixed. InputError when no meaning occurs in both forms."""
-        return self._test(sae_id, words.codes_NF, words.is_feminine_form_N, words.meaning_N, words.lexeme_N, "form", seed)
+        return self._test(sae_id, SparseCodes.of(words.codes), words.is_feminine_form_N, words.meaning_N, words.lexeme_N, "form", seed)
 
 
 @dataclass(frozen=True)
@@ -91,27 +115,26 @@ class SemanticGenderAnalyzer(_GrammarAnalyzer):
 
     def read(self, sae_id: str, words: Words, *, seed: int) -> list[GrammarRow]:
         """One row per latent: association with female against male meaning, form held fixed. InputError when no form occurs with both meanings."""
-        says_N = words.meaning_N != "N"
-        if not says_N.any():
+        says = words.meaning_N != "N"
+        if not says.any():
             raise InputError("no word means a woman or a man; hand in words with meaning F and M")
-        female_N = words.meaning_N[says_N] == "F"
-        return self._test(sae_id, words.codes_NF[says_N], female_N, words.is_feminine_form_N[says_N], words.lexeme_N[says_N], "meaning", seed)
+        codes, female_N = SparseCodes.of(words.codes).rows(says), words.meaning_N[says] == "F"
+        return self._test(sae_id, codes, female_N, words.is_feminine_form_N[says], words.lexeme_N[says], "meaning", seed)
+
+    def read_shared(self, sae_id: str, nouns: SharedNouns, *, seed: int) -> list[GrammarRow]:
+        """One row per latent: association with a woman being meant, the noun held fixed, labels permuted among picture groups of one noun.
+
+        InputError when no noun is said of both, or when a group shows both for one noun.
+        """
+        unit_N = np.array([f"{cluster}|{noun}" for cluster, noun in zip(nouns.cluster_N, nouns.noun_N, strict=True)])
+        return self._test(sae_id, SparseCodes.of(nouns.codes), nouns.is_female_N, nouns.noun_N, unit_N, "meaning", seed)
 
 
-def _ranks_within(codes_NF: np.ndarray, held_N: np.ndarray) -> np.ndarray:
-    """Ranks within each stratum, centred and scaled to -1..1, so that strata of different size count by their words."""
-    ranks_NF = np.zeros(codes_NF.shape)
-    for stratum in np.unique(held_N):
-        of_stratum = held_N == stratum
-        n = int(of_stratum.sum())
-        ranks_NF[of_stratum] = (rank_columns(codes_NF[of_stratum]) - (n + 1) / 2) * 2 / n
-    return ranks_NF
-
-
-def _of_lexemes(y_N: np.ndarray, held_N: np.ndarray, index_N: np.ndarray, n_lexemes: int, lexeme_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(label, first row) of each lexeme; InputError for one that occurs with two labels or strata."""
-    _, first_G = np.unique(index_N, return_index=True)
-    mixed_N = (y_N != y_N[first_G][index_N]) | (held_N != held_N[first_G][index_N])
+def _of_units(y_N: np.ndarray, held_N: np.ndarray, index_N: np.ndarray, n_units: int, unit_N: np.ndarray) -> np.ndarray:
+    """The label of each unit; InputError for one that occurs with two labels or strata."""
+    _, first_U = np.unique(index_N, return_index=True)
+    mixed_N = (y_N != y_N[first_U][index_N]) | (held_N != held_N[first_U][index_N])
     if mixed_N.any():
-        raise InputError(f"lexeme {lexeme_N[mixed_N][0]!r} occurs with two forms or meanings; name its forms apart (طباخ, طباخة)")
-    return y_N[first_G].astype(bool), first_G
+        raise InputError(f"lexeme {unit_N[mixed_N][0]!r} occurs with two forms or meanings; name its forms apart (طباخ, طباخة)")
+    assert len(first_U) == n_units
+    return y_N[first_U]

@@ -13,6 +13,7 @@ from scipy import stats
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
+from saebias.mechanistic.codes import SparseCodes
 from saebias.stats.checks import cluster_index, finite, same_rows
 from saebias.stats.multiple import benjamini_hochberg
 from saebias.stats.resampling import cluster_bootstrap, cluster_sums, mean_statistic
@@ -22,7 +23,10 @@ MAX_LATENTS = 512
 
 @dataclass(frozen=True)
 class PairRow:
-    """Two latents. `pmi` = log P(both fire) / (P(a) P(b)), -inf when they never meet; correlations of codes on women's and men's images differ by `z`."""
+    """Two latents. `pmi` = log P(both fire) / (P(a) P(b)), -inf when they never meet; correlations of codes on women's and men's images differ by `z`.
+
+    Correlations, z, p and q are NaN, and `note` says why, where a latent fires on too few clusters of one gender to have a correlation there.
+    """
 
     a: FeatureRef
     b: FeatureRef
@@ -32,8 +36,10 @@ class PairRow:
     z: float
     p: float
     q: float
+    n_both: int
     n_clusters_women: int
     n_clusters_men: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,39 +60,45 @@ class CausalPairRow:
 
 @dataclass(frozen=True)
 class InteractionPatternAnalyzer:
-    """Pairs of a shortlist of latents. A latent that fires on too few clusters of either gender takes part in no pair: it gives nothing, not NaN."""
+    """Pairs of a shortlist of latents. A latent that fires on too few clusters takes part in no pair: it gives nothing, not NaN."""
 
     q: float = 0.05
     min_clusters_firing: int = 5
 
-    def read(self, features: Sequence[FeatureRef], codes_NK: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray) -> list[PairRow]:
-        """All pairs that can be tested, smallest p first; `q` is Benjamini-Hochberg over them.
+    def read(self, features: Sequence[FeatureRef], codes: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray) -> list[PairRow]:
+        """All pairs of latents that fire often enough, smallest p first and untested ones last; `q` is Benjamini-Hochberg over the pairs tested.
 
         Correlations are of cluster means, because near-duplicate images repeat each other; their difference is tested by Fisher's z,
         (atanh r_w - atanh r_m) / sqrt(1/(n_w - 3) + 1/(n_m - 3)) with n clusters, on rank-transformed codes, which sparse codes need.
         """
-        codes_NK = finite(codes_NK, "codes")
-        same_rows(codes=codes_NK, gender=gender_N, clusters=clusters_N)
-        _check_shortlist(features, codes_NK)
+        codes = SparseCodes.of(codes)
+        same_rows(codes=codes, gender=gender_N, clusters=clusters_N)
+        _check_shortlist(features, codes.n_latents)
+        codes_NK = codes.columns(np.arange(codes.n_latents))
         means = {shown: _cluster_means(codes_NK[gender_N == shown], clusters_N[gender_N == shown], shown) for shown in ("F", "M")}
         n_women, n_men = len(means["F"]), len(means["M"])
         if min(n_women, n_men) < 10:
             raise InputError(f"{n_women} clusters of women and {n_men} of men; a difference of correlations needs ten of each")
-        fires_K = np.all([(mean_GK > 0).sum(axis=0) >= self.min_clusters_firing for mean_GK in means.values()], axis=0)
-        tested = np.flatnonzero(fires_K)
-        first, second = (tested[index] for index in np.triu_indices(len(tested), 1))
+        fires_2K = np.stack([(mean_GK > 0).sum(axis=0) for mean_GK in means.values()])
+        kept = np.flatnonzero(fires_2K.sum(axis=0) >= self.min_clusters_firing)
+        first, second = (kept[index] for index in np.triu_indices(len(kept), 1))
         if not len(first):
             return []
-        correlation = {shown: _rank_correlation(mean_GK)[first, second] for shown, mean_GK in means.items()}
+        testable_K = fires_2K.min(axis=0) >= self.min_clusters_firing
+        tested = testable_K[first] & testable_K[second]
+        correlation = {shown: np.where(tested, _rank_correlation(mean_GK)[first, second], np.nan) for shown, mean_GK in means.items()}
         z = _fisher(correlation["F"], n_women, correlation["M"], n_men)
-        p = 2 * stats.norm.sf(np.abs(z))
-        q, pmi_KK = benjamini_hochberg(p), _pmi(codes_NK > 0)
-        columns = zip(first, second, correlation["F"], correlation["M"], z, p, q, strict=True)
-        rows = [
-            PairRow(features[a], features[b], float(pmi_KK[a, b]), float(women), float(men), float(z_), float(p_), float(q_), n_women, n_men)
-            for a, b, women, men, z_, p_, q_ in columns
-        ]
-        return sorted(rows, key=lambda row: row.p)
+        p, q = 2 * stats.norm.sf(np.abs(z)), np.full(len(first), np.nan)
+        if tested.any():
+            q[tested] = benjamini_hochberg(p[tested])
+        shown_NK = codes_NK[np.isin(gender_N, ("F", "M"))] > 0
+        pmi_KK, both_KK = _pmi(shown_NK)
+        rows = []
+        for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+            values = (float(column[number]) for column in (correlation["F"], correlation["M"], z, p, q))
+            note = "" if tested[number] else _too_rare(features, (a, b), fires_2K)
+            rows.append(PairRow(features[a], features[b], float(pmi_KK[a, b]), *values, int(both_KK[a, b]), n_women, n_men, note))
+        return sorted(rows, key=lambda row: (np.isnan(row.p), row.p))
 
     def graph(self, rows: Sequence[PairRow]) -> dict[FeatureRef, list[FeatureRef]]:
         """Neighbours of every latent over the pairs with q at most the rate asked for."""
@@ -108,9 +120,15 @@ def causal_pair(
     return CausalPairRow(a, b, *means, departure.value, departure.low, departure.high, departure.n_rows, departure.n_clusters)
 
 
-def _check_shortlist(features: Sequence[FeatureRef], codes_NK: np.ndarray) -> None:
-    if len(features) != codes_NK.shape[1]:
-        raise InputError(f"{len(features)} latents are named for {codes_NK.shape[1]} columns of codes; name each")
+def _too_rare(features: Sequence[FeatureRef], pair: tuple[int, int], fires_2K: np.ndarray) -> str:
+    """Why a pair has no difference of correlations: its rarest latent, and where."""
+    side, latent = min(((side, latent) for latent in pair for side in (0, 1)), key=lambda place: fires_2K[place])
+    return f"latent {features[latent].index} fires on {fires_2K[side, latent]} picture groups of {('women', 'men')[side]}: no correlation there"
+
+
+def _check_shortlist(features: Sequence[FeatureRef], n_columns: int) -> None:
+    if len(features) != n_columns:
+        raise InputError(f"{len(features)} latents are named for {n_columns} columns of codes; name each")
     if len({feature.sae_id for feature in features}) > 1:
         raise InputError("latents of several dictionaries on one shortlist; interactions are within one dictionary")
     if len(features) > MAX_LATENTS:
@@ -139,10 +157,10 @@ def _fisher(r_first: np.ndarray, n_first: int, r_second: np.ndarray, n_second: i
     return (first - second) / np.sqrt(1.06 / (n_first - 3) + 1.06 / (n_second - 3))
 
 
-def _pmi(fires_NK: np.ndarray) -> np.ndarray:
-    """Pointwise mutual information of firing, nats; -inf for pairs that never fire together, 0 where a latent never fires."""
+def _pmi(fires_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pointwise mutual information of firing in nats, rows on which both fire); -inf for pairs that never fire together, 0 where a latent never fires."""
     share_K = fires_NK.mean(axis=0)
-    both_KK = fires_NK.T.astype(np.float64) @ fires_NK / len(fires_NK)
-    expected_KK = np.outer(share_K, share_K)
+    both_KK = fires_NK.T.astype(np.float64) @ fires_NK
+    expected_KK = np.outer(share_K, share_K) * len(fires_NK)
     ratio_KK = np.divide(both_KK, expected_KK, out=np.ones_like(both_KK), where=expected_KK > 0)
-    return np.log(ratio_KK, out=np.full_like(ratio_KK, -np.inf), where=ratio_KK > 0)
+    return np.log(ratio_KK, out=np.full_like(ratio_KK, -np.inf), where=ratio_KK > 0), both_KK

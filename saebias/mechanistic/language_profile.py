@@ -6,15 +6,16 @@ Shapes: N images, F latents, O contexts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
-from saebias.stats.checks import binary, finite, same_rows
-from saebias.stats.effects import auroc_columns, cluster_permutation_auroc
+from saebias.mechanistic.association import Association, associate
+from saebias.mechanistic.codes import SparseCodes
+from saebias.stats.checks import cluster_index, same_rows
 from saebias.stats.multiple import benjamini_hochberg
 
 GROUPS = ("female", "male", "neutral", "dead")
@@ -34,6 +35,8 @@ class ProfileRow:
     n_female: int
     n_male: int
     n_neutral: int
+    n_gendered_permuted: int
+    """Control: latents called female or male after one permutation of the labels among clusters."""
     n_images: int
     n_clusters: int
 
@@ -47,9 +50,12 @@ class LanguageProfile:
     firing_rate_F: np.ndarray
     active_mean_F: np.ndarray
     auroc_F: np.ndarray
+    low_F: np.ndarray
+    high_F: np.ndarray
     p_F: np.ndarray
     q_F: np.ndarray
     group_F: np.ndarray
+    n_gendered_permuted: int
     l0: float
     n_images: int
     n_clusters: int
@@ -78,6 +84,7 @@ class LanguageProfile:
             n_female=counts["female"],
             n_male=counts["male"],
             n_neutral=counts["neutral"],
+            n_gendered_permuted=self.n_gendered_permuted,
             n_images=self.n_images,
             n_clusters=self.n_clusters,
         )
@@ -90,31 +97,64 @@ class LanguageFeatureProfile:
     q: float = 0.05
     n_permutations: int = 9999
 
-    def read(self, sae_id: str, language: str, codes_NF: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray, *, seed: int) -> LanguageProfile:
-        """The profile from codes of one row per image; F and M images test the association, all images count for firing.
+    def read(self, sae_id: str, language: str, codes: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray, *, seed: int) -> LanguageProfile:
+        """The profile from codes of one row per image (dense [N, F], or sparse); F and M images test the association, all images count for firing.
 
         Raises InputError for codes that are not finite, a gender that is missing, or when all latents are dead.
         """
-        codes_NF = finite(codes_NF, f"{language} codes")
-        same_rows(codes=codes_NF, gender=gender_N, clusters=clusters_N)
-        fires_NF = codes_NF > 0
-        firing_rate_F = fires_NF.mean(axis=0)
-        if not firing_rate_F.any():
-            raise InputError(f"all {len(firing_rate_F)} latents of {sae_id} are dead on {len(codes_NF)} {language} images; was it trained on this layer?")
-        active_mean_F = np.divide(codes_NF.sum(axis=0), fires_NF.sum(axis=0), out=np.zeros(len(firing_rate_F)), where=firing_rate_F > 0)
-        clear_N = gender_N != "A"
-        is_female_N = binary(gender_N[clear_N] == "F", "visible gender")
-        auroc_F = auroc_columns(codes_NF[clear_N], is_female_N)
-        p_F = cluster_permutation_auroc(codes_NF[clear_N], is_female_N, clusters_N[clear_N], self.n_permutations, seed)
-        q_F = benjamini_hochberg(p_F)
+        codes = SparseCodes.of(codes, f"{language} codes")
+        same_rows(codes=codes, gender=gender_N, clusters=clusters_N)
+        fires_F, n_rows = codes.fires_F, codes.n_rows
+        if not fires_F.any():
+            raise InputError(f"all {codes.n_latents} latents of {sae_id} are dead on {n_rows} {language} images; was it trained on this layer?")
+        active_mean_F = np.divide(codes.sum_F, fires_F, out=np.full(codes.n_latents, np.nan), where=fires_F > 0)
+        clear = np.isin(gender_N, ("F", "M"))
+        female_N, clear_clusters_N, clear_codes = gender_N[clear] == "F", clusters_N[clear], codes.rows(clear)
+        found = associate(clear_codes, female_N, clear_clusters_N, n_permutations=self.n_permutations, seed=seed)
+        q_F = benjamini_hochberg(found.p_F)
+        group_F = self._groups(fires_F, found, q_F)
+        return LanguageProfile(
+            sae_id=sae_id,
+            language=language,
+            firing_rate_F=fires_F / n_rows,
+            active_mean_F=active_mean_F,
+            auroc_F=found.auroc_F,
+            low_F=found.low_F,
+            high_F=found.high_F,
+            p_F=found.p_F,
+            q_F=q_F,
+            group_F=group_F,
+            n_gendered_permuted=self._permuted(clear_codes, female_N, clear_clusters_N, seed),
+            l0=float(fires_F.sum() / n_rows),
+            n_images=n_rows,
+            n_clusters=len(np.unique(clusters_N)),
+        )
+
+    def _groups(self, fires_F: np.ndarray, found: Association, q_F: np.ndarray) -> np.ndarray:
         associated_F = q_F <= self.q
-        group_F = np.select([firing_rate_F == 0, associated_F & (auroc_F > 0.5), associated_F & (auroc_F < 0.5)], ["dead", "female", "male"], "neutral")
-        counts = len(codes_NF), len(np.unique(clusters_N))
-        return LanguageProfile(sae_id, language, firing_rate_F, active_mean_F, auroc_F, p_F, q_F, group_F, float(fires_NF.sum(axis=1).mean()), *counts)
+        return np.select([fires_F == 0, associated_F & (found.auroc_F > 0.5), associated_F & (found.auroc_F < 0.5)], ["dead", "female", "male"], "neutral")
+
+    def _permuted(self, codes: SparseCodes, female_N: np.ndarray, clusters_N: np.ndarray, seed: int) -> int:
+        """How many latents pass when the labels were exchanged among clusters once: the control that must stay near 0."""
+        index_N, n_clusters = cluster_index(clusters_N)
+        female_G = np.zeros(n_clusters, dtype=bool)
+        female_G[index_N] = female_N
+        shuffled_N = np.random.default_rng([seed, 5]).permutation(female_G)[index_N]
+        found = associate(codes, shuffled_N, clusters_N, n_permutations=self.n_permutations, seed=seed + 1)
+        return int((benjamini_hochberg(found.p_F) <= self.q).sum())
 
 
-def top_contexts(codes_NF: np.ndarray, contexts_N: np.ndarray, latent: int, k: int = 3) -> list[tuple[str, float]]:
+def top_contexts(codes: np.ndarray | SparseCodes, contexts_N: np.ndarray, latent: int, k: int = 3) -> list[tuple[str, float]]:
     """The k contexts in which a latent is most active, as (context, mean code), strongest first; contexts where it is silent are left out."""
-    names = np.unique(contexts_N)
-    means: Mapping[str, float] = {str(name): float(codes_NF[contexts_N == name, latent].mean()) for name in names}
-    return sorted(((name, mean) for name, mean in means.items() if mean > 0), key=lambda pair: -pair[1])[:k]
+    return contexts_of(codes, contexts_N, k)[latent]
+
+
+def contexts_of(codes: np.ndarray | SparseCodes, contexts_N: np.ndarray, k: int = 3) -> list[list[tuple[str, float]]]:
+    """Per latent its `top_contexts`, found in one pass over the active codes."""
+    codes = SparseCodes.of(codes)
+    names, index_N = np.unique(contexts_N, return_inverse=True)
+    same_rows(codes=codes, contexts=index_N)
+    in_context_ON = sparse.csr_array((np.ones(len(index_N)), (index_N, np.arange(len(index_N)))), shape=(len(names), len(index_N)))
+    mean_FO = ((in_context_ON @ codes.matrix).T.toarray() / np.bincount(index_N)).astype(np.float64)
+    best_FK = np.argsort(-mean_FO, axis=1, kind="stable")[:, :k]
+    return [[(str(names[place]), float(mean_O[place])) for place in best_K if mean_O[place] > 0] for mean_O, best_K in zip(mean_FO, best_FK, strict=True)]

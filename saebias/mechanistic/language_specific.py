@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from saebias.errors import InputError
-from saebias.stats.checks import binary, finite, same_rows
-from saebias.stats.effects import auroc_intervals, cluster_permutation_auroc
+from saebias.mechanistic.association import Association, associate
+from saebias.mechanistic.codes import SparseCodes
+from saebias.stats.checks import same_rows
 from saebias.stats.multiple import benjamini_hochberg
 
 CLASSES = ("shared", "en_only", "ar_only", "unclear", "none")
@@ -49,41 +50,42 @@ class LanguageSpecificFeatureIdentifier:
     margin: float = 0.1
     n_permutations: int = 9999
 
-    def read(self, sae_id: str, en_NF: np.ndarray, ar_NF: np.ndarray, gender_N: np.ndarray, clusters_N: np.ndarray, *, seed: int) -> list[SpecificityRow]:
-        """One row per latent, from codes of the same clear images (F, M; others are left out) in both languages."""
-        en_NF, ar_NF = finite(en_NF, "English codes"), finite(ar_NF, "Arabic codes")
-        same_rows(english=en_NF, arabic=ar_NF, gender=gender_N, clusters=clusters_N)
-        if en_NF.shape != ar_NF.shape:
-            raise InputError(f"English codes have {en_NF.shape[1]} latents, Arabic {ar_NF.shape[1]}; both must come from dictionary {sae_id}")
-        clear_N = gender_N != "A"
-        is_female_N, clusters_N = binary(gender_N[clear_N] == "F", "visible gender"), clusters_N[clear_N]
-        sides = [codes_NF[clear_N] for codes_NF in (en_NF, ar_NF)]
-        p_2F = np.stack([cluster_permutation_auroc(x_NF, is_female_N, clusters_N, self.n_permutations, seed + n) for n, x_NF in enumerate(sides)])
-        found_2 = [auroc_intervals(x_NF, is_female_N, clusters_N, level=0.90) for x_NF in sides]
-        q_2F = np.stack([benjamini_hochberg(p_F) for p_F in p_2F])
-        q_both_F = benjamini_hochberg(p_2F.max(axis=0))
+    def read(
+        self, sae_id: str, en: np.ndarray | SparseCodes, ar: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray, *, seed: int
+    ) -> list[SpecificityRow]:
+        """One row per latent, from codes (dense [N, F], or sparse) of the same clear images (F, M; others are left out) in both languages."""
+        en, ar = SparseCodes.of(en, "English codes"), SparseCodes.of(ar, "Arabic codes")
+        same_rows(english=en, arabic=ar, gender=gender_N, clusters=clusters_N)
+        if en.n_latents != ar.n_latents:
+            raise InputError(f"English codes have {en.n_latents} latents, Arabic {ar.n_latents}; both must come from dictionary {sae_id}")
+        clear = np.isin(gender_N, ("F", "M"))
+        female_N, clusters_N = gender_N[clear] == "F", clusters_N[clear]
+        found_2 = [
+            associate(side.rows(clear), female_N, clusters_N, n_permutations=self.n_permutations, seed=seed + n, level=0.90) for n, side in enumerate((en, ar))
+        ]
+        q_2F = np.stack([benjamini_hochberg(found.p_F) for found in found_2])
+        q_both_F = benjamini_hochberg(np.maximum(found_2[0].p_F, found_2[1].p_F))
         verdict_F = self._verdicts(found_2, q_2F, q_both_F)
-        counts = int(clear_N.sum()), len(np.unique(clusters_N))
+        counts = int(clear.sum()), len(np.unique(clusters_N))
+        sides = [list(zip(found.auroc_F.tolist(), found.low_F.tolist(), found.high_F.tolist(), strict=True)) for found in found_2]
         return [
             SpecificityRow(
                 sae_id,
                 latent,
                 str(verdict_F[latent]),
-                *(float(part_F[latent]) for part_F in found_2[0]),
+                *sides[0][latent],
                 float(q_2F[0, latent]),
-                *(float(part_F[latent]) for part_F in found_2[1]),
+                *sides[1][latent],
                 float(q_2F[1, latent]),
                 float(q_both_F[latent]),
                 *counts,
             )
-            for latent in range(en_NF.shape[1])
+            for latent in range(en.n_latents)
         ]
 
-    def _verdicts(self, found_2: list[tuple[np.ndarray, np.ndarray, np.ndarray]], q_2F: np.ndarray, q_both_F: np.ndarray) -> np.ndarray:
-        (auroc_en, low_en, high_en), (auroc_ar, low_ar, high_ar) = found_2
-        negligible_en = (low_en > 0.5 - self.margin) & (high_en < 0.5 + self.margin)
-        negligible_ar = (low_ar > 0.5 - self.margin) & (high_ar < 0.5 + self.margin)
-        same_sign = (auroc_en - 0.5) * (auroc_ar - 0.5) > 0
+    def _verdicts(self, found_2: list[Association], q_2F: np.ndarray, q_both_F: np.ndarray) -> np.ndarray:
+        negligible_en, negligible_ar = ((found.low_F > 0.5 - self.margin) & (found.high_F < 0.5 + self.margin) for found in found_2)
+        same_sign = (found_2[0].auroc_F - 0.5) * (found_2[1].auroc_F - 0.5) > 0
         in_en, in_ar = q_2F <= self.q
         conditions = [(q_both_F <= self.q) & same_sign, in_en & negligible_ar, in_ar & negligible_en, in_en | in_ar]
         return np.select(conditions, ["shared", "en_only", "ar_only", "unclear"], "none")

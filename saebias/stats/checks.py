@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -18,7 +20,7 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
-def same_rows(**arrays: np.ndarray) -> int:
+def same_rows(**arrays: Sized) -> int:
     """The row count the arrays share; raises InputError when they differ or there is none."""
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) != 1:

@@ -19,7 +19,7 @@ def paired(world: World) -> PairedActivations:
 
 def contrast(kind: str, seed: int) -> LanguageContrast:
     world = plant_world(WorldSpec(kind, n_context=0), seed)
-    return ANALYZER.read(paired(world), codes_NF=(world.codes_en_NF, world.codes_ar_NF), seed=seed)
+    return ANALYZER.read(paired(world), codes=(world.codes_en_NF, world.codes_ar_NF), seed=seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)

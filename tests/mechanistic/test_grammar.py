@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from saebias.errors import InputError
+from saebias.mechanistic.codes import SparseCodes
 from saebias.mechanistic.grammar import MorphologicalGenderAnalyzer, SemanticGenderAnalyzer, Words
 
 FORM_LATENT, MEANING_LATENT = 3, 8
@@ -46,7 +47,7 @@ def test_partial_association_vanishes_where_only_the_other_is_planted() -> None:
 def test_words_where_form_and_meaning_go_together_decide_nothing() -> None:
     both = words(1)
     together = (both.is_feminine_form_N & (both.meaning_N == "F")) | (~both.is_feminine_form_N & (both.meaning_N == "M"))
-    only = Words(both.codes_NF[together], both.is_feminine_form_N[together], both.meaning_N[together], both.lexeme_N[together])
+    only = Words(SparseCodes.of(both.codes).rows(together), both.is_feminine_form_N[together], both.meaning_N[together], both.lexeme_N[together])
     for analyzer in (MorphologicalGenderAnalyzer(), SemanticGenderAnalyzer()):
         with pytest.raises(InputError, match="go together in all"):
             analyzer.read("sae", only, seed=1)
@@ -55,4 +56,4 @@ def test_words_where_form_and_meaning_go_together_decide_nothing() -> None:
 def test_a_lexeme_with_two_forms_is_refused() -> None:
     both = words(1)
     with pytest.raises(InputError, match="occurs with two forms or meanings"):
-        MorphologicalGenderAnalyzer().read("sae", Words(both.codes_NF, both.is_feminine_form_N, both.meaning_N, both.lexeme_N // 2), seed=1)
+        MorphologicalGenderAnalyzer().read("sae", Words(both.codes, both.is_feminine_form_N, both.meaning_N, both.lexeme_N // 2), seed=1)

@@ -177,6 +177,12 @@ class MechanisticConfig(Slice):
     """Also read through a tuned lens, trained on the sae and select splits (half a minute more)."""
     pairs: Path | None = None
     """CSV with columns woman, man (sample ids): pictures of one scene that differ in the person's gender alone. The demonstration composes its own."""
+    latent_permutations: int = Field(9999, ge=99)
+    """Label permutations for the p of every latent of a dictionary."""
+    pair_latents: int = Field(8, ge=2, le=32)
+    """Latents of each chosen set whose pairs are looked at."""
+    causal_images: int = Field(40, ge=10)
+    """Images (half ambiguous, half clear) on which pairs of latents are ablated."""
 
 
 class PlotConfig(Slice):

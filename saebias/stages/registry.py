@@ -8,6 +8,10 @@ from saebias.stages.extract import EXTRACT
 from saebias.stages.factored_rows import MECHANISTIC_FACTORED
 from saebias.stages.lens_rows import MECHANISTIC_LENS
 from saebias.stages.mechanistic import MECHANISTIC_ALIGNMENT, MECHANISTIC_PROBES
+from saebias.stages.mechanistic_codes import MECHANISTIC_CODES
+from saebias.stages.mechanistic_grammar import MECHANISTIC_GRAMMAR
+from saebias.stages.mechanistic_interactions import MECHANISTIC_INTERACTIONS
+from saebias.stages.mechanistic_latents import MECHANISTIC_CONTRAST, MECHANISTIC_MATCHING, MECHANISTIC_PROFILE, MECHANISTIC_SPECIFICITY
 from saebias.stages.mechanistic_model import MECHANISTIC_ATTRIBUTION, MECHANISTIC_PATCHING
 from saebias.stages.plot import PLOT
 from saebias.stages.prepare import PREPARE
@@ -27,5 +31,12 @@ STAGES = (
     MECHANISTIC_ATTRIBUTION,
     MECHANISTIC_PATCHING,
     MECHANISTIC_FACTORED,
+    MECHANISTIC_CODES,
+    MECHANISTIC_PROFILE,
+    MECHANISTIC_SPECIFICITY,
+    MECHANISTIC_MATCHING,
+    MECHANISTIC_CONTRAST,
+    MECHANISTIC_GRAMMAR,
+    MECHANISTIC_INTERACTIONS,
     PLOT,
 )

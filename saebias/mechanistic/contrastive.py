@@ -26,11 +26,12 @@ VERDICTS = ("shared", "separate", "hierarchical", "null", "one language", "undec
 
 @dataclass(frozen=True)
 class LanguageContrast:
-    """The verdict, the angle between the gender directions (degrees, corrected; NaN where not reliable), and the rows it rests on."""
+    """The verdict, the angle between the gender directions (degrees, corrected; NaN where not reliable), the rows it rests on, and what limits it."""
 
     verdict: str
     angle_degrees: float
     rows: tuple[AlignmentRow, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class ContrastiveLanguageAnalyzer:
 
     null: no probe reads gender in either language (permutation p above `alpha`); one language: in one only. Else by the corrected cosine: shared at
     `shared_from` or more, separate at `separate_to` or less, hierarchical between; undecided when the 95 % interval reaches from separate to shared, or
-    when the directions are not reliable.
+    when the directions are not reliable. The note says where the cosine is not above its floor: the same pictures are seen in both languages, so any
+    contrast of them agrees somewhat, and a planted hierarchy of few shared latents does not reach higher.
     """
 
     alpha: float = 0.01
@@ -67,7 +69,7 @@ class ContrastiveLanguageAnalyzer:
             rows += latent_effect_rows(paired.layer, *codes, paired.gender_N, paired.cluster_N)
         cosine = next(row for row in rows if row.measure == "direction_cosine")
         angle = float(np.degrees(np.arccos(np.clip(cosine.value, -1, 1)))) if not np.isnan(cosine.value) else float("nan")
-        return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows))
+        return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows), _limits(cosine))
 
     def _is_present(self, x_ND: np.ndarray, clear: PairedActivations, seed: int) -> bool:
         found = probe(x_ND, clear.is_female_N, clear.cluster_N, seed=seed, n_folds=self.n_folds, n_control=0, n_permutations=self.n_permutations)
@@ -83,6 +85,15 @@ class ContrastiveLanguageAnalyzer:
         if cosine.value >= self.shared_from:
             return "shared"
         return "separate" if cosine.value <= self.separate_to else "hierarchical"
+
+
+def _limits(cosine: AlignmentRow) -> str:
+    """What the reader of a verdict must know of the cosine it rests on."""
+    if np.isnan(cosine.value):
+        return cosine.note or "a gender direction is not reliable"
+    if cosine.floor is not None and cosine.low <= cosine.floor:
+        return f"cosine from {cosine.low:.2f} is not above the {cosine.floor:.2f} that permuted labels reach: any contrast of these pictures agrees as much"
+    return ""
 
 
 def latent_effect_rows(

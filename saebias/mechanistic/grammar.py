@@ -8,6 +8,7 @@ Shapes: N word tokens, F latents, U units exchanged (lexemes, or picture groups)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,7 @@ class _GrammarAnalyzer:
         held_N, _ = cluster_index(held_N[useful])
         index_N, n_units = cluster_index(unit_N)
         y_U = _of_units(y_N, held_N, index_N, n_units, unit_N)
+        self._refuse_few(y_U, held_N[np.unique(index_N, return_index=True)[1]])
         permuted_RU = permute_within(y_U, held_N, index_N, self.n_permutations, seed)
         rows_US = np.zeros((n_units, int(held_N.max()) + 1))
         np.add.at(rows_US, (index_N, held_N), 1)
@@ -87,17 +89,26 @@ class _GrammarAnalyzer:
         ideal = rank_sums(SparseCodes.of(y_N[:, None].astype(np.float64)), slice(0, 1), index_N, n_units, held_N, scale=True)
         largest = float(ideal.of_labels(y_U[None].astype(np.float64), y_U[None] @ rows_US)[0, 0])
         for block in codes.blocks():
-            sums = rank_sums(codes, block, index_N, n_units, held_N, scale=True)
+            # A latent that is silent on these words has the sum 0 under every labelling: p stays 1, and it counts as tested.
+            live = block.start + np.flatnonzero(codes.fires_F[block])
+            sums = rank_sums(SparseCodes(codes.matrix[:, live]), slice(0, len(live)), index_N, n_units, held_N, scale=True)
             observed_F = sums.of_labels(y_U[None].astype(np.float64), y_U[None] @ rows_US)[0]
-            association_F[block] = observed_F / largest
+            association_F[live] = observed_F / largest
             count_F = np.ones(len(observed_F))
-            # A latent that is silent on these words has the sum 0 under every labelling: p stays 1.
             for labels_RU in np.array_split(permuted_RU.astype(np.float64), max(1, -(-self.n_permutations // 256))):
                 count_F += (np.abs(sums.of_labels(labels_RU, labels_RU @ rows_US)) >= np.abs(observed_F) * (1 - 1e-9)).sum(axis=0)
-            p_F[block] = count_F / (self.n_permutations + 1)
+            p_F[live] = count_F / (self.n_permutations + 1)
         q_F = benjamini_hochberg(p_F)
         columns = enumerate(zip(association_F.tolist(), p_F.tolist(), q_F.tolist(), strict=True))
         return [GrammarRow(sae_id, latent, follows, association, p, q, q <= self.q, len(y_N), n_units) for latent, (association, p, q) in columns]
+
+    def _refuse_few(self, y_U: np.ndarray, held_U: np.ndarray) -> None:
+        """Raise InputError when so few labellings are possible that no latent could be found, however well it follows them."""
+        labellings = math.prod(math.comb(int((held_U == stratum).sum()), int(y_U[held_U == stratum].sum())) for stratum in np.unique(held_U))
+        if 1 / labellings > self.q:
+            raise InputError(
+                f"{len(y_U)} words or groups can be labelled in {labellings} ways: p cannot fall below {1 / labellings:.2g}, nothing could be found"
+            )
 
 
 @dataclass(frozen=True)

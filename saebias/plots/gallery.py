@@ -15,6 +15,8 @@ from saebias.plots.dictionary_training import draw_stability, draw_training_curv
 from saebias.plots.directions import direction_rows, draw_gender_direction
 from saebias.plots.emergence import draw_cross_lingual, draw_layer_emergence
 from saebias.plots.frontier import draw_frontier
+from saebias.plots.language_latents import draw_claim_ladder, draw_language_profile, draw_latent_language, draw_latent_matching
+from saebias.plots.latent_pairs import draw_causal_pairs, draw_latent_graph, draw_word_latents, graph_rows
 from saebias.plots.latents import draw_feature_heatmap, heatmap_rows
 from saebias.plots.professions import draw_plant_recovery, draw_profession_skew
 from saebias.plots.random_sets import draw_matching_balance, draw_random_null, null_rows
@@ -153,6 +155,64 @@ GALLERY = (
         "where",
         "Each mark is an image at the decision token, on the English gender direction, the Arabic one made orthogonal to it, and the largest variation left.",
         direction_rows,
+    ),
+    GalleryFigure(
+        "language_profile",
+        "Latents that follow gender, in each language",
+        "language_profile",
+        draw_language_profile,
+        "where",
+        "Live latents of each layer that follow women, men, or neither where the captioner is about to decide; with labels permuted next to none may be left.",
+    ),
+    GalleryFigure(
+        "latent_language",
+        "Latents of one language, or of both",
+        "latent_language",
+        draw_latent_language,
+        "where",
+        "Latents that carry gender, by the languages they carry it in; that one says nothing in the other language is shown by equivalence, not assumed.",
+    ),
+    GalleryFigure(
+        "latent_matching",
+        "Which latent of one language is which of the other",
+        "latent_matching",
+        draw_latent_matching,
+        "where",
+        "Latents matched one to one over the same pictures, against the same matching with pictures paired wrongly.",
+    ),
+    GalleryFigure(
+        "claim_ladder",
+        "What may be claimed of gender in two languages",
+        "claim_ladder",
+        draw_claim_ladder,
+        "where",
+        "Four rungs, each harder than the one before: probes that cross over, directions, latents, and what an intervention carries over.",
+    ),
+    GalleryFigure(
+        "word_latents",
+        "How a word looks, or who is meant",
+        "form_or_meaning",
+        draw_word_latents,
+        "where",
+        "Latents tested on words whose form and meaning part ways: \u0633\u064a\u0627\u0631\u0629 is feminine in form and no person, "
+        "and an English profession is the same word for a woman and a man.",
+    ),
+    GalleryFigure(
+        "latent_graph",
+        "Which latents work together",
+        "latent_graph",
+        draw_latent_graph,
+        "where",
+        "The chosen latents of one layer: edges join pairs whose codes go together differently on pictures of women and of men.",
+        graph_rows,
+    ),
+    GalleryFigure(
+        "causal_pairs",
+        "Do two ablations add up?",
+        "causal_interaction",
+        draw_causal_pairs,
+        "where",
+        "Latents ablated one by one and in pairs on the model itself; off zero on the right, two latents do more or less together than alone.",
     ),
     GalleryFigure(
         "steering_curves",

@@ -13,7 +13,7 @@ import numpy as np
 from saebias.config.schema import Config
 from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
-from saebias.stages.activation_source import Source, open_source
+from saebias.stages.activation_source import Source, open_source, say_caption_is_read
 from saebias.stages.label_access import label_sources, lexicon_files
 from saebias.stages.model_access import model_files
 
@@ -41,7 +41,8 @@ def run_codes(ctx: StageContext) -> None:
     if not held_out.any():
         raise NotEnoughData("mechanistic: no decision row in the splits select and report; give data.continuations, or more images")
     wanted = np.union1d(source.index.row[held_out], words)
-    dictionaries = {dictionary.hook.name: dictionary for dictionary in main_dictionaries(ctx)}
+    # The other sites of a layer write into the residual stream, where the tools read what has become of all of them.
+    dictionaries = {dictionary.hook.name: dictionary for dictionary in main_dictionaries(ctx) if dictionary.hook.site == "resid_post"}
     with ctx.reporter.task("encoding", len(dictionaries), "dictionaries") as task:
         for name in ctx.pending(list(dictionaries)):
             codes = encode_rows(dictionaries[name], source, wanted)
@@ -150,6 +151,9 @@ def held_out(ctx: StageContext, languages: Sequence[str]) -> dict[str, HeldOut]:
     found = {}
     for language in languages:
         part = index.where(index.decision & (index.language == language) & np.isin(index.split, ("select", "report")))
+        # A picture asked in several ways has several decision rows; the first speaks for it, or it would count more than others.
+        part = part.where(np.isin(np.arange(len(part)), np.unique(part.sample_id.astype(str), return_index=True)[1]))
+        say_caption_is_read(ctx, part, f"the tools on latents ({language})")
         of = [samples[sample_id] for sample_id in part.sample_id]
         gender = np.array([row["visual_gender"] or "-" for row in of], dtype=str)
         n_women, n_men = int((gender == "F").sum()), int((gender == "M").sum())

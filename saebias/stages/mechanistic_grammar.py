@@ -15,8 +15,6 @@ from saebias.stages.mechanistic_latents import Tables, run_layers
 if TYPE_CHECKING:
     from saebias.mechanistic.grammar import GrammarRow
 
-N_PERMUTATIONS = 1999
-
 
 def run_grammar(ctx: StageContext) -> None:
     """Per layer and language the tests of form and of meaning; a test that the words do not allow is a row without numbers, with the reason."""
@@ -28,7 +26,7 @@ def run_grammar(ctx: StageContext) -> None:
         summary: list[dict[str, Any]] = []
         latents: list[dict[str, Any]] = []
         for language, words in sorted(by_language.items(), reverse=True):
-            for evidence, test in _tests(layer, words, ctx.seed(f"{layer.hook}-{language}")).items():
+            for evidence, test in _tests(layer, words, ctx.cfg.mechanistic.latent_permutations, ctx.seed(f"{layer.hook}-{language}")).items():
                 place = {"sae_id": layer.sae_id, "layer": layer.layer, "language": language, "evidence": evidence}
                 found, reason = _tried(test)
                 summary.append({**place, **_summary(evidence, found, reason, layer.n_latents)})
@@ -38,7 +36,7 @@ def run_grammar(ctx: StageContext) -> None:
     run_layers(ctx, "telling form from meaning", compute)
 
 
-def _tests(layer: LayerCodes, words: list[dict[str, Any]], seed: int) -> Mapping[str, Callable[[], list[GrammarRow]]]:
+def _tests(layer: LayerCodes, words: list[dict[str, Any]], n_permutations: int, seed: int) -> Mapping[str, Callable[[], list[GrammarRow]]]:
     """The tests that one language's words allow to try, by the evidence they rest on."""
     from saebias.mechanistic.grammar import MorphologicalGenderAnalyzer, SemanticGenderAnalyzer, SharedNouns, Words
 
@@ -54,12 +52,12 @@ def _tests(layer: LayerCodes, words: list[dict[str, Any]], seed: int) -> Mapping
             raise InputError("no person noun is said of women and of men in one form")
         female = np.array([row["shows"] == "F" for row in words])[shared]
         cluster = np.array([row["cluster_id"] for row in words])[shared]
-        tool = SemanticGenderAnalyzer(n_permutations=N_PERMUTATIONS)
+        tool = SemanticGenderAnalyzer(n_permutations=n_permutations)
         return tool.read_shared(layer.sae_id, SharedNouns(codes.rows(shared), column["word"][shared], female, cluster), seed=seed)
 
     return {
-        "form of words": lambda: MorphologicalGenderAnalyzer(n_permutations=N_PERMUTATIONS).read(layer.sae_id, every, seed=seed),
-        "meaning of words": lambda: SemanticGenderAnalyzer(n_permutations=N_PERMUTATIONS).read(layer.sae_id, every, seed=seed),
+        "form of words": lambda: MorphologicalGenderAnalyzer(n_permutations=n_permutations).read(layer.sae_id, every, seed=seed),
+        "meaning of words": lambda: SemanticGenderAnalyzer(n_permutations=n_permutations).read(layer.sae_id, every, seed=seed),
         "meaning of shared nouns": nouns,
     }
 
@@ -88,4 +86,6 @@ def _latent_row(row: GrammarRow) -> dict[str, Any]:
     return {"latent": row.latent, "follows": row.follows, "association": row.association, "p": row.p, "q": row.q, "selected": row.selected}
 
 
-MECHANISTIC_GRAMMAR = latents_stage("grammar", run_grammar, "form of words, or who is meant", ("grammar_tests", "latent_grammar"))
+MECHANISTIC_GRAMMAR = latents_stage(
+    "grammar", run_grammar, "form of words, or who is meant", ("grammar_tests", "latent_grammar"), reads=("mechanistic.latent_permutations",)
+)

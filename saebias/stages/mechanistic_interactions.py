@@ -13,7 +13,7 @@ import numpy as np
 from saebias.errors import InputError, NotEnoughData
 from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import nan_to_null
-from saebias.stages.mechanistic_codes import HeldOut, LayerCodes, held_out, latents_stage
+from saebias.stages.mechanistic_codes import HeldOut, LayerCodes, held_out, latents_stage, layer_codes
 from saebias.stages.mechanistic_latents import Tables, run_layers
 from saebias.stages.model_access import spoken
 
@@ -67,8 +67,9 @@ def run_interactions(ctx: StageContext) -> None:
 def _shortlists(ctx: StageContext) -> dict[int, dict[int, list[str]]]:
     """Per layer the latents looked at, each with the sets that it was chosen into: the first `pair_latents` of every set."""
     found: dict[int, dict[int, list[str]]] = {}
+    known = {item.sae_id for item in layer_codes(ctx)}
     for row in sorted(ctx.table("feature_sets").to_pylist(), key=lambda row: (row["layer"], row["set_name"], row["rank"])):
-        if row["rank"] <= ctx.cfg.mechanistic.pair_latents:
+        if row["sae_id"] in known and row["rank"] <= ctx.cfg.mechanistic.pair_latents:
             found.setdefault(row["layer"], {}).setdefault(row["latent"], []).append(row["set_name"])
     return {layer: dict(sorted(latents.items())) for layer, latents in found.items()}
 
@@ -108,7 +109,7 @@ def causal_rows(ctx: StageContext, language: str) -> list[dict[str, Any]]:
     from saebias.steering.edits import ablate_latents, hook_that_does_nothing
 
     layer, features = _causal_choice(ctx, language)
-    dictionary = next(item for item in main_dictionaries(ctx) if item.hook.layer == layer)
+    dictionary = next(item for item in main_dictionaries(ctx) if item.sae_id == features[0].sae_id)
     toward_F = _mean_codes(ctx, language, layer)
     singles = [(feature.index,) for feature in features]
     sets = [*singles, *combinations([feature.index for feature in features], 2)]
@@ -130,8 +131,9 @@ def _causal_choice(ctx: StageContext, language: str) -> tuple[int, list[FeatureR
     from saebias.identifiers import FeatureRef
 
     by_layer: dict[int, list[dict[str, Any]]] = {}
+    known = {item.sae_id for item in layer_codes(ctx)}
     for row in sorted(ctx.table("feature_sets").to_pylist(), key=lambda row: row["rank"]):
-        if row["set_name"] == f"visible/{language}":
+        if row["set_name"] == f"visible/{language}" and row["sae_id"] in known:
             by_layer.setdefault(row["layer"], []).append(row)
     if not by_layer:
         raise NotEnoughData(f"mechanistic: no {language} set of latents of visible gender; see what analyze left out")
@@ -146,8 +148,6 @@ def _causal_choice(ctx: StageContext, language: str) -> tuple[int, list[FeatureR
 def _mean_codes(ctx: StageContext, language: str, layer: int) -> Any:
     """Mean code of every latent at decision positions of the select split: what an ablated latent is moved to."""
     import torch
-
-    from saebias.stages.mechanistic_codes import layer_codes
 
     rows = held_out(ctx, [language])[language]
     select = rows.where(rows.split == "select")

@@ -147,7 +147,7 @@ def run_matching(ctx: StageContext) -> None:
             }
             for match in found
         ]
-        return {"latent_matches": rows}
+        return {"language_matches": rows}
 
     run_layers(ctx, "matching latents across languages", compute)
 
@@ -188,8 +188,8 @@ def run_contrast(ctx: StageContext) -> None:
         rungs = [{**nan_to_null(asdict(row)), "rung": _RUNG_OF[row.measure]} for row in found.rows if row.measure in _RUNG_OF]
         counts = {"n_images": len(en.row), "n_clusters": len(np.unique(en.cluster)), "split": HELD_OUT}
         angle = none_if_nan(found.angle_degrees)
-        verdict = {"layer": layer.layer, "verdict": found.verdict, "angle_degrees": angle, **counts}
-        return {"language_contrast": rungs, "language_verdicts": [{**verdict, "note": None if angle is not None else "a gender direction is not reliable"}]}
+        verdict = {"layer": layer.layer, "verdict": found.verdict, "angle_degrees": angle, **counts, "note": found.note or None}
+        return {"language_contrast": rungs, "language_verdicts": [verdict]}
 
     run_layers(ctx, "contrasting languages", compute)
 
@@ -223,7 +223,7 @@ MECHANISTIC_SPECIFICITY = latents_stage(
     "specificity", run_specificity, "latents of both languages, or of one", ("latent_languages",), reads=("mechanistic.latent_permutations",)
 )
 MECHANISTIC_MATCHING = latents_stage(
-    "matching", run_matching, "which latent of one language is which of the other", ("latent_matches",), needs=("train",), reads=("mechanistic.permutations",)
+    "matching", run_matching, "which latent of one language is which of the other", ("language_matches",), needs=("train",), reads=("mechanistic.permutations",)
 )
 MECHANISTIC_CONTRAST = latents_stage(
     "contrast",

@@ -149,7 +149,13 @@ def test_floats_come_back_from_the_csv_with_all_their_digits() -> None:
     assert float(table_csv([{"a": value}]).splitlines()[1]) == value
 
 
-@pytest.mark.parametrize("name", ["profession_skew", "outcomes", "layer_emergence", "steering_curves", "steering_frontier", "sae_quality", "cross_lingual"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("profession_skew", "outcomes", "layer_emergence", "steering_curves", "steering_frontier", "sae_quality", "cross_lingual"),
+        *("language_profile", "latent_language", "latent_matching", "claim_ladder", "word_latents", "latent_graph", "causal_pairs"),
+    ],
+)
 def test_no_text_of_a_figure_lies_over_another(name: str, skewed: Ask) -> None:
     item = BY_NAME[name]
     figure = item.draw(table_of(item, skewed))

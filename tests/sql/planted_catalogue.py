@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from planted_inside import dictionary_rows, inside_rows, steering_rows
+from planted_latents import latent_tool_rows
 from planted_professions import LANGUAGES, PROFESSIONS, planted_share
 from planted_score import score_rows
 
@@ -48,6 +49,8 @@ TABLES_OF = {
         "lens_tokens",
         "image_neighbours",
         "lens_fits",
+        *("language_profiles", "latent_profiles", "latent_languages", "language_matches", "language_contrast", "language_verdicts"),
+        *("latent_pairs", "latent_nodes", "causal_pairs", "grammar_tests", "latent_grammar", "caption_words"),
     ),
     "plot": ("figures",),
 }
@@ -92,6 +95,7 @@ def planted_rows(seed: int, skewed: bool) -> dict[str, list[dict[str, object]]]:
     tables |= dictionary_rows(rng)
     tables |= steering_rows(rng, tables["samples"], skewed)
     tables |= inside_rows(rng, tables["samples"])
+    tables |= latent_tool_rows(rng)
     scored = score_rows()
     tables["runs"].append(dict(tables["runs"][1], **scored.pop("runs")[0]))
     tables |= scored

@@ -94,6 +94,8 @@ DAMAGE = {
     "double_rows": "insert into behavior_metrics select * from behavior_metrics where metric = 'stereotype_spread'",
     "attribution_does_not_sum": "delete from logit_attribution where component = 'embeddings'",
     "latents_of_other_dictionaries": "update saes set role = 'seed' where layer = 5",
+    "latents_without_reason": "update latent_pairs set p = null where latent_a = 0 and latent_b = 1",
+    "latent_groups_do_not_cover": "delete from latent_profiles where latent = 3 and language = 'ar'",
     "unknown_parents": "update runs set parents = ['lost-000000000000'] where stage = 'extract'",
 }
 

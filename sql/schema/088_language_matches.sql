@@ -1,5 +1,5 @@
 -- Latents of one language matched one to one with latents of the other over the same images.
-create table latent_matches (
+create table language_matches (
     run_id         varchar not null,
     sae_id         varchar not null,
     layer          integer not null,
@@ -16,5 +16,5 @@ create table latent_matches (
     n_clusters     integer not null,
     note           varchar
 );
-comment on table latent_matches is 'Hungarian matching of codes over paired images; threshold is the 95th percentile of matchings with broken pairs.';
-comment on column latent_matches.score is 'Correlation divided by the square root of both reliabilities; may exceed 1.';
+comment on table language_matches is 'Hungarian matching of codes over paired images; threshold is the 95th percentile of matchings with broken pairs.';
+comment on column language_matches.score is 'Correlation divided by the square root of both reliabilities; may exceed 1.';

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import sparse, stats
 
 from saebias.errors import InputError
 from saebias.mechanistic.codes import SparseCodes, rank_sums
 from saebias.stats.checks import binary, cluster_index, same_rows
-from saebias.stats.effects import permute_within
 from saebias.stats.shares import wilson
 
 _PERMUTATION_CHUNK = 512
@@ -50,7 +49,7 @@ def associate(codes: SparseCodes, labels: ArrayLike, clusters: ArrayLike, *, n_p
     mixed = np.unique(index_N[y_G[index_N] != y_N])
     if len(mixed):
         raise InputError(f"{len(mixed)} clusters hold images of both genders; permuting needs one gender per cluster (cluster by drawing, not by scene)")
-    permuted_RG = permute_within(y_G, None, index_N, n_permutations, seed)
+    packed = _packed_permutations(y_G, n_permutations, seed)
     auroc_F, p_F = np.full(codes.n_latents, 0.5), np.ones(codes.n_latents)
     size_G = np.bincount(index_N)
     for block in codes.blocks():
@@ -61,20 +60,28 @@ def associate(codes: SparseCodes, labels: ArrayLike, clusters: ArrayLike, *, n_p
         # A silent latent is the same under every permutation; it is left out of the work, not of the count of tests.
         live = np.flatnonzero(np.diff(codes.matrix.indptr[block.start : block.stop + 1]))
         threshold_F = np.abs(observed_F[live]) / (n1 * (len(y_N) - n1)) * (1 - 1e-9)
-        p_F[block.start + live] = _exceedances(sums.above_UF[:, live], sums.zero_SF[:, live], permuted_RG, size_G, threshold_F) / (n_permutations + 1)
+        p_F[block.start + live] = _exceedances(sums.above_UF[:, live], sums.zero_SF[:, live], packed, size_G, threshold_F) / (n_permutations + 1)
     low_F, high_F = _intervals(codes, y_N, index_N, n_clusters, auroc_F, level)
     return Association(auroc_F, p_F, low_F, high_F, level, len(y_N), n_clusters)
 
 
-def _exceedances(above_UF, zero_SF: np.ndarray, permuted_RG: np.ndarray, size_G: np.ndarray, threshold_F: np.ndarray) -> np.ndarray:
+def _packed_permutations(y_G: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
+    """Labels of the clusters in random order, a bit each: many permutations of many clusters would not fit as bytes."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK_ELEMENTS // len(y_G))
+    sizes = (min(step, n_permutations - start) for start in range(0, n_permutations, step))
+    return np.concatenate([np.packbits(rng.permuted(np.broadcast_to(y_G, (size, len(y_G))), axis=1), axis=1) for size in sizes])
+
+
+def _exceedances(above_UF: sparse.csr_array, zero_SF: np.ndarray, packed: np.ndarray, size_G: np.ndarray, threshold_F: np.ndarray) -> np.ndarray:
     """1 + the number of permutations whose |AUROC - .5| (doubled) reaches the threshold, per latent."""
     rows = int(size_G.sum())
     count_F = np.ones(len(threshold_F))
     # Few columns at a time when there are many permutations, and the other way round: either way the block is bounded.
-    step = max(1, min(_PERMUTATION_CHUNK, _CHUNK_ELEMENTS // max(1, len(threshold_F))))
+    step = max(1, min(_PERMUTATION_CHUNK, _CHUNK_ELEMENTS // max(1, len(threshold_F)), _CHUNK_ELEMENTS // len(size_G)))
     dense = above_UF.toarray() if above_UF.shape[0] * above_UF.shape[1] <= _CHUNK_ELEMENTS else None
-    for start in range(0, len(permuted_RG), step):
-        labels_RG = permuted_RG[start : start + step].astype(np.float64)
+    for start in range(0, len(packed), step):
+        labels_RG = np.unpackbits(packed[start : start + step], axis=1, count=len(size_G)).astype(np.float64)
         n1_R = labels_RG @ size_G
         drawn_RF = labels_RG @ dense if dense is not None else np.asarray(above_UF.T @ labels_RG.T).T
         drawn_RF += n1_R[:, None] * zero_SF

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from saebias.mechanistic.codes import SparseCodes
     from saebias.stages.dictionaries import Dictionary
 
-CHUNK_ROWS = 4096
+CHUNK_CODES = 16_000_000
+"""Numbers of one dense chunk of codes; wider dictionaries are encoded in fewer rows at a time."""
+READ_ROWS = 65_536
+"""Activation rows that are in memory at once."""
 HELD_OUT = "select+report"
 """Splits that the tools on latents read: images that no dictionary was trained on. They choose nothing before they test, so both halves may serve."""
 
@@ -59,9 +62,11 @@ def encode_rows(dictionary: Dictionary, source: Source, rows: np.ndarray) -> Spa
     from saebias.mechanistic.codes import SparseCodes
 
     def chunks() -> Iterator[np.ndarray]:
-        x_ND = source.array.read_rows(dictionary.hook, rows)
-        for start in range(0, len(rows), CHUNK_ROWS):
-            yield dictionary.sae.encode(torch.from_numpy(x_ND[start : start + CHUNK_ROWS])).numpy()
+        step = max(64, CHUNK_CODES // dictionary.sae.spec.n_latents)
+        for first in range(0, len(rows), READ_ROWS):
+            x_ND = torch.from_numpy(source.array.read_rows(dictionary.hook, rows[first : first + READ_ROWS]))
+            for x_CD in x_ND.split(step):
+                yield dictionary.sae.encode(x_CD).numpy()
 
     return SparseCodes.from_chunks(chunks(), name=f"codes of {dictionary.sae_id}")
 

@@ -9,8 +9,10 @@ create table language_contrast (
     high       double,
     floor      double,
     ceiling    double,
+    p          double,
     n_images   integer not null,
     n_clusters integer not null,
     note       varchar
 );
+comment on column language_contrast.p is 'One-sided permutation p against the floor; null where nothing was permuted.';
 comment on table language_contrast is 'L1 probes that cross over, L2 gender directions, L3 latents of one joint dictionary. L4, causal transfer, is measured by steering.';

@@ -19,14 +19,14 @@ transfer as (
     select d.model, d.layer, 'L4' as rung, 'causal_transfer_' || case d.language when 'en' then 'ar_en' else 'en_ar' end as measure, d.value - d.own_value as value,
         d.value - d.own_value - sqrt((d.value - d.low) ** 2 + (d.own_high - d.own_value) ** 2) as low,
         d.value - d.own_value + sqrt((d.high - d.value) ** 2 + (d.own_value - d.own_low) ** 2) as high,
-        b.value - d.own_value as floor, 0.0 as ceiling, d.n_images, d.n_clusters,
+        b.value - d.own_value as floor, 0.0 as ceiling, null::double as p, d.n_images, d.n_clusters,
         'stereotype left under the other language''s latents minus under its own, full dose ' || d.strength || '; interval from those of the arms, wide' as note
     from doses d
     left join (select model, language, layer, any_value(value) as value from steered where arm = 'A0' group by all) b
         on b.model = d.model and b.language = d.language and b.layer = d.layer
 ),
 measured as (
-    select r.model, c.layer, c.rung, c.measure, c.value, c.low, c.high, c.floor, c.ceiling, c.n_images, c.n_clusters, c.note
+    select r.model, c.layer, c.rung, c.measure, c.value, c.low, c.high, c.floor, c.ceiling, c.p, c.n_images, c.n_clusters, c.note
     from language_contrast c
     join latest_runs r on r.run_id = c.run_id
 )
@@ -34,7 +34,7 @@ select * from measured
 union all
 select * from transfer
 union all
-select distinct m.model, null::integer, 'L4', 'causal_transfer', null::double, null::double, null::double, null::double, null::double, 0, 0,
+select distinct m.model, null::integer, 'L4', 'causal_transfer', null::double, null::double, null::double, null::double, null::double, null::double, 0, 0,
     'steer has not measured one language''s latents while the other is written: run saebias steer'
 from measured m
 where not exists (select 1 from transfer);

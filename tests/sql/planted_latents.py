@@ -66,7 +66,7 @@ def _languages(place: dict[str, object], grown: float, rng: np.random.Generator)
         )
     rungs = [
         {"layer": place["layer"], "rung": rung, "measure": measure, "value": value, "low": value - 0.06, "high": value + 0.06, "floor": floor, "ceiling": 1.0}
-        | {**COUNTS, "note": None}
+        | {"p": 0.005 if rung in ("L1", "L2") else None, **COUNTS, "note": None}
         for rung, measure, value, floor in (
             ("L1", "probe_transfer_en_ar", 0.5 + 0.4 * grown, 0.55),
             ("L1", "probe_transfer_ar_en", 0.5 + 0.45 * grown, 0.55),

@@ -42,12 +42,14 @@ def run_codes(ctx: StageContext) -> None:
     words = np.array(ctx.table("caption_words")["row"].to_pylist(), dtype=np.int64)
     held_out = source.index.decision & np.isin(source.index.split, ("select", "report"))
     if not held_out.any():
-        raise NotEnoughData("mechanistic: no decision row in the splits select and report; give data.continuations, or more images")
+        ctx.reporter.warn(
+            "the tools on latents are left out: no decision row in the splits select and report; give data.continuations, or more images", alarm=True
+        )
     wanted = np.union1d(source.index.row[held_out], words)
     # The other sites of a layer write into the residual stream, where the tools read what has become of all of them.
     dictionaries = {dictionary.hook.name: dictionary for dictionary in main_dictionaries(ctx) if dictionary.hook.site == "resid_post"}
     with ctx.reporter.task("encoding", len(dictionaries), "dictionaries") as task:
-        for name in ctx.pending(list(dictionaries)):
+        for name in ctx.pending(list(dictionaries) if len(wanted) else []):
             codes = encode_rows(dictionaries[name], source, wanted)
             with ctx.unit(name) as out:
                 out.keep([save_codes(out.folder, dictionaries[name], wanted, codes)])

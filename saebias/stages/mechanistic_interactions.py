@@ -15,7 +15,7 @@ from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import nan_to_null
 from saebias.stages.mechanistic_codes import HeldOut, LayerCodes, held_out, latents_stage, layer_codes
 from saebias.stages.mechanistic_latents import Tables, run_layers
-from saebias.stages.model_access import spoken
+from saebias.stages.model_access import refuse_text_only, spoken
 
 if TYPE_CHECKING:
     from saebias.identifiers import FeatureRef
@@ -108,6 +108,7 @@ def causal_rows(ctx: StageContext, language: str) -> list[dict[str, Any]]:
     from saebias.stages.dictionaries import main_dictionaries
     from saebias.steering.edits import ablate_latents, hook_that_does_nothing
 
+    refuse_text_only(ctx.cfg)
     layer, features = _causal_choice(ctx, language)
     dictionary = next(item for item in main_dictionaries(ctx) if item.sae_id == features[0].sae_id)
     toward_F = _mean_codes(ctx, language, layer)

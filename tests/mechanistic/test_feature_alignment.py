@@ -64,3 +64,8 @@ def test_bad_input_is_named(world: World) -> None:
     dead = DictionaryCodes(named("sae", 200), np.zeros_like(world.codes_en_NF))
     with pytest.raises(InputError, match="nothing to match"):
         ALIGNER.read(dead, dead, world.cluster_N, seed=1)
+    with pytest.raises(InputError, match="2 clusters of paired images"):
+        few = DictionaryCodes(named("sae", 200), world.codes_en_NF)
+        ALIGNER.read(few, few, world.cluster_N % 2, seed=1)
+    with pytest.raises(InputError, match="unknown matching"):
+        CrossLingualFeatureAligner(method="greedy")

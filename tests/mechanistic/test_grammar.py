@@ -7,7 +7,7 @@ import pytest
 
 from saebias.errors import InputError
 from saebias.mechanistic.codes import SparseCodes
-from saebias.mechanistic.grammar import MorphologicalGenderAnalyzer, SemanticGenderAnalyzer, Words
+from saebias.mechanistic.grammar import MorphologicalGenderAnalyzer, SemanticGenderAnalyzer, SharedNouns, Words
 
 FORM_LATENT, MEANING_LATENT = 3, 8
 
@@ -57,3 +57,38 @@ def test_a_lexeme_with_two_forms_is_refused() -> None:
     both = words(1)
     with pytest.raises(InputError, match="occurs with two forms or meanings"):
         MorphologicalGenderAnalyzer().read("sae", Words(both.codes, both.is_feminine_form_N, both.meaning_N, both.lexeme_N // 2), seed=1)
+
+
+def shared_nouns(seed: int, effect: float) -> SharedNouns:
+    """Eight professions, each said of women and of men in one form; latent 8 follows who is meant, latent 3 the profession itself."""
+    rng, cluster_N = np.random.default_rng(seed), np.repeat(np.arange(96), 3)
+    noun_N, female_N = np.array([f"profession {number}" for number in cluster_N % 8]), (cluster_N // 8) % 2 == 0
+    codes_NF = (rng.random((288, 20)) < 0.3) * rng.gamma(4, 0.25, size=(288, 20))
+    codes_NF[:, FORM_LATENT] = cluster_N % 8
+    codes_NF[:, MEANING_LATENT] = (rng.random(288) < np.where(female_N, 0.5 + effect, 0.5 - effect)) * 1.0
+    return SharedNouns(codes_NF, noun_N, female_N, cluster_N)
+
+
+def test_on_nouns_of_one_form_the_latent_that_follows_who_is_meant_is_found_and_that_of_the_noun_is_not() -> None:
+    rows = SemanticGenderAnalyzer().read_shared("sae", shared_nouns(1, 0.4), seed=1)
+    assert [row.latent for row in rows if row.selected] == [MEANING_LATENT]
+    assert rows[MEANING_LATENT].association > 0.5 and rows[FORM_LATENT].association == 0 and rows[FORM_LATENT].p == 1
+
+
+def test_shared_nouns_that_nothing_follows_find_nothing() -> None:
+    found = [any(row.selected for row in SemanticGenderAnalyzer().read_shared("sae", shared_nouns(seed, 0.0), seed=seed)) for seed in range(20)]
+    assert np.mean(found) <= 0.15
+
+
+def test_too_few_words_to_find_anything_are_a_reason_and_not_an_empty_result() -> None:
+    two = Words(np.eye(2), np.array([False, False]), np.array(["F", "M"]), np.array(["woman", "man"]))
+    with pytest.raises(InputError, match=r"labelled in 2 ways: p cannot fall below 0.5"):
+        SemanticGenderAnalyzer().read("sae", two, seed=1)
+
+
+def test_a_silent_latent_counts_as_tested_and_is_never_selected() -> None:
+    both = words(1)
+    dense_NF = SparseCodes.of(both.codes).columns(np.arange(20))
+    dense_NF[:, 5] = 0
+    rows = MorphologicalGenderAnalyzer().read("sae", Words(dense_NF, both.is_feminine_form_N, both.meaning_N, both.lexeme_N), seed=1)
+    assert len(rows) == 20 and (rows[5].association, rows[5].p, rows[5].selected) == (0.0, 1.0, False)

@@ -63,3 +63,13 @@ def test_bad_input_is_named() -> None:
         InteractionPatternAnalyzer().read([FeatureRef("a", 0), FeatureRef("b", 1)], codes[:, :2], gender, clusters)
     with pytest.raises(InputError, match="no image of visual gender M"):
         InteractionPatternAnalyzer().read(FEATURES, codes[gender == "F"], gender[gender == "F"], clusters[gender == "F"])
+
+
+def test_latents_that_meet_one_gender_only_have_their_firing_told_and_their_test_refused_with_the_reason() -> None:
+    codes, gender, clusters = planted(2)
+    codes[gender == "M", 4] = 0
+    rows = [row for row in InteractionPatternAnalyzer().read(FEATURES, codes, gender, clusters) if 4 in (row.a.index, row.b.index)]
+    assert rows and all(
+        np.isnan(row.p) and np.isfinite(row.pmi) and row.note == "latent 4 fires on 0 picture groups of men: no correlation there" for row in rows
+    )
+    assert rows[0].n_both == int(((codes[:, rows[0].a.index] > 0) & (codes[:, rows[0].b.index] > 0)).sum())

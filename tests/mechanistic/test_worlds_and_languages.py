@@ -103,3 +103,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="unknown world"):
         WorldSpec("both")
     assert profile(world).features("dead")[0] == FeatureRef("sae", int(np.flatnonzero(profile(world).group_F == "dead")[0]))
+
+
+def test_labels_permuted_call_next_to_no_latent_gendered() -> None:
+    assert sum(profile(plant_world(WorldSpec("hierarchical"), seed)).n_gendered_permuted for seed in range(4)) <= 2

@@ -69,3 +69,19 @@ def test_bad_input_is_named(world: World) -> None:
         ALIGNER.read(few, few, world.cluster_N % 2, seed=1)
     with pytest.raises(InputError, match="unknown matching"):
         CrossLingualFeatureAligner(method="greedy")
+
+
+def test_optimal_transport_finds_the_same_partners_as_the_hungarian_method(world: World) -> None:
+    pytest.importorskip("ot", reason="the extra `ot` is not installed")
+    features = named("sae", 200)
+    en, ar = DictionaryCodes(features, world.codes_en_NF), DictionaryCodes(features, world.codes_ar_NF)
+    both = [CrossLingualFeatureAligner(n_permutations=3, method=method).read(en, ar, world.cluster_N, seed=1) for method in ("hungarian", "transport")]
+    hungarian, transport = ({match.en: match.ar for match in matches if match.is_match} for matches in both)
+    assert len(hungarian) > 120 and np.mean([transport.get(en) == ar for en, ar in hungarian.items()]) > 0.95
+
+
+def test_transport_splits_no_latent_between_two_partners() -> None:
+    pytest.importorskip("ot", reason="the extra `ot` is not installed")
+    rng = np.random.default_rng(1)
+    matched = CrossLingualFeatureAligner(method="transport")._match(rng.random((7, 5)))
+    assert len(set(matched[0].tolist())) == len(matched[0]) == len(set(matched[1].tolist())) <= 5

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class Architecture:
     """Loss and gradients of normalised rows `x` [B, D], given also as `x - b_dec`."""
     finish: Callable[[SparseAutoencoder, Weights], None] = lambda sae, weights: None
     """Copy what only this kind has into the module."""
+    shift: Callable[[Weights, float], None] = lambda weights, amount: None
+    """Raise the logarithms of the thresholds, if it has any that learn."""
     is_penalised: bool = False
     """Whether a penalty makes it sparse; otherwise k does."""
     is_cut_by_batch: bool = False
@@ -89,6 +92,11 @@ def _learn_error(s: Situation, x_BD: Tensor, centred_BD: Tensor, codes: SparseCo
 
 def _start_shifted(weights: Weights, cut: float) -> None:
     weights.b_enc_F.fill_(-cut)
+
+
+def _shift_biases(weights: Weights, amount: float, share: float = 1.0) -> None:
+    # In the scale of pre-activations: inputs have variance 1.
+    weights.b_enc_F -= share * amount * torch.linalg.vector_norm(weights.W_enc_FD, dim=1).mean()
 
 
 def _encode_positive(s: Situation, centred_BD: Tensor) -> SparseCodes:
@@ -140,6 +148,10 @@ def _learn_jumprelu(s: Situation, x_BD: Tensor, centred_BD: Tensor) -> Lesson:
     # d t / d log t = t
     grads.extra["log_threshold_F"] = _sum_by_latent(grad_threshold_BK, indices_BK, threshold_F) * threshold_F
     return Lesson(codes, rebuilt.error_BD, rebuilt.squared_error / x_BD.numel() + slope * int(active_BK.sum()), grads)
+
+
+def _shift_jumprelu(weights: Weights, amount: float) -> None:
+    weights.extra["log_threshold_F"] += amount
 
 
 def _finish_jumprelu(sae: SparseAutoencoder, weights: Weights) -> None:
@@ -200,8 +212,8 @@ BY_NAME = {
     "topk": Architecture(_start_plain, _encode_rows, _learn_rows),
     "batchtopk": _BY_BATCH,
     "matryoshka": _BY_BATCH,
-    "jumprelu": Architecture(_start_jumprelu, _encode_jumprelu, _learn_jumprelu, _finish_jumprelu, is_penalised=True),
-    "gated": Architecture(_start_gated, _encode_gated, _learn_gated, _finish_gated, is_penalised=True),
-    "relu": Architecture(_start_shifted, _encode_positive, _learn_relu, is_penalised=True),
+    "jumprelu": Architecture(_start_jumprelu, _encode_jumprelu, _learn_jumprelu, _finish_jumprelu, _shift_jumprelu, is_penalised=True),
+    "gated": Architecture(_start_gated, _encode_gated, _learn_gated, _finish_gated, partial(_shift_biases, share=0.2), is_penalised=True),
+    "relu": Architecture(_start_shifted, _encode_positive, _learn_relu, shift=_shift_biases, is_penalised=True),
 }
 """The kinds that are trained, by the name in `SaeSpec`; matryoshka is batchtopk with nested prefixes."""

@@ -54,7 +54,9 @@ class SaeSpec:
             if self.prefixes:
                 raise InputError(f"prefixes {list(self.prefixes)} were given for a {self.architecture} SAE; only matryoshka has them")
             return ()
-        prefixes = tuple(self.prefixes) or tuple(sorted({max(1, round(share * self.n_latents)) for share in PREFIX_SHARES} | {self.n_latents}))
+        # A prefix of fewer than k latents could not even hold what is active.
+        usual = {size for share in PREFIX_SHARES if (size := round(share * self.n_latents)) >= self.k}
+        prefixes = tuple(self.prefixes) or tuple(sorted(usual | {self.n_latents}))
         if list(prefixes) != sorted(set(prefixes)) or prefixes[0] < 1 or prefixes[-1] != self.n_latents:
             raise InputError(f"matryoshka prefixes {list(prefixes)} must rise from at least 1 to all {self.n_latents} latents")
         return prefixes

@@ -24,8 +24,6 @@ from saebias.sae.sparsity import Penalty
 CALIBRATION_ROWS = 16_384
 """Rows on which the threshold of a batchtopk or matryoshka SAE is set so that k latents a row are active on average."""
 CALIBRATION_PIECE = 2048
-FIRST_PENALTY = 1e-3
-"""Where the search for the weight of the sparsity penalty starts."""
 AUX_ROWS = 512
 """Rows of a batch that AuxK looks at; they are a random sample, because batches are shuffled."""
 
@@ -58,7 +56,7 @@ class TrainConfig:
     sparsity_coefficient: float | None = None
     """Weight of the sparsity penalty of relu, gated (summed codes or gates) and jumprelu (L0) beside the mean squared error of inputs of variance 1; None
     steers it so that k latents a row are active."""
-    bandwidth: float = 0.5
+    bandwidth: float = 0.1
     """Width of the rectangle through which thresholds of jumprelu learn, where a random latent's pre-activations have standard deviation of about 1."""
     history_rows: int = 50
     """About how many rows of history a training leaves."""
@@ -105,7 +103,8 @@ class SaeTrainer:
         self.weights = initial_weights(spec, self.architecture, usual_ND, self.kernels, config.init_from_rows)
         self._calibration_ND = usual_ND[:CALIBRATION_ROWS].clone() if self.architecture.is_cut_by_batch else usual_ND[:0]
         self._cut: float | None = None
-        self.penalty = Penalty(FIRST_PENALTY if config.sparsity_coefficient is None else config.sparsity_coefficient, float(spec.k))
+        first = 1 / spec.d_model if config.sparsity_coefficient is None else config.sparsity_coefficient
+        self.penalty = Penalty(first, float(spec.k), first)
         self._first, self._second = self.weights.zeros_like(), self.weights.zeros_like()
         self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64)
         self._mean_norm: float | None = None
@@ -141,6 +140,7 @@ class SaeTrainer:
         gradient_norm = self._update(lesson.grads)
         if self.architecture.is_penalised and self.config.sparsity_coefficient is None:
             self.penalty = self.penalty.after(n_active / len(x_BD), self.spec.k)
+            self.architecture.shift(self.weights, self.penalty.threshold_shift(self.spec.k))
         return StepResult(len(x_BD), loss, lesson.error_BD.square().sum().item(), x_BD.square().sum().item(), n_active, gradient_norm)
 
     def finished(self) -> SparseAutoencoder:
@@ -165,8 +165,9 @@ class SaeTrainer:
         numbers = torch.tensor(
             [
                 self.scale.scale,
-                self.penalty.weight,
+                self.penalty.base,
                 self.penalty.mean_l0,
+                self.penalty.weight,
                 # Neither can be negative once it is known.
                 -1.0 if self._cut is None else self._cut,
                 -1.0 if self._mean_norm is None else self._mean_norm,
@@ -189,9 +190,9 @@ class SaeTrainer:
                 tensor.copy_(state[f"{group}.{name}"])
         self.last_active_F = state["last_active_F"].clone()
         self._calibration_ND = state["calibration_ND"].clone()
-        scale, penalty, mean_l0, cut, mean_norm = state["numbers"].tolist()
+        scale, base, mean_l0, weight, cut, mean_norm = state["numbers"].tolist()
         self.scale = InputScale(state["scale.mean_D"].clone(), scale, self.config.outlier_ratio)
-        self.penalty = Penalty(penalty, mean_l0)
+        self.penalty = Penalty(base, mean_l0, weight)
         self._cut = None if cut < 0 else cut
         self._mean_norm = None if mean_norm < 0 else mean_norm
         self.step_count, self.tokens, self.outlier_rows, self.kernels.n_batches, rough_search = state["counts"].tolist()

@@ -1,15 +1,20 @@
 """Loss and gradients of every kind of dictionary against automatic ones of the plainest reference, with both sets of kernels."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from saebias.sae.architectures import BY_NAME, Situation
 from saebias.sae.kernels.contract import Kernels, Weights
 from saebias.sae.kernels.plain import PlainKernels
-from saebias.sae.module import ARCHITECTURES, SaeSpec
+from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
+from saebias.sae.trainer import SaeTrainer, TrainConfig
+
+from .conftest import DATA_SEED, Planted
 
 D_MODEL, N_LATENTS, K, N_ROWS, PENALTY, BANDWIDTH = 12, 40, 5, 30, 0.03, 0.4
 PREFIXES = (3, 11, 40)
@@ -163,3 +168,64 @@ def test_a_batch_with_many_active_latents_is_the_same_in_chunks_as_whole(monkeyp
     pieces = BY_NAME["relu"].learn(s, x_BD, x_BD - s.weights.b_dec_D)
     assert whole.loss == pytest.approx(pieces.loss, rel=1e-6)
     torch.testing.assert_close(whole.grads.W_enc_FD, pieces.grads.W_enc_FD)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_auxk_moves_the_encoder_of_dead_latents_of_every_kind(architecture, planted):
+    rows_ND = torch.from_numpy(planted.x_ND[:16_384])
+    spec = SaeSpec(d_model=32, n_latents=128, k=6, seed=3, architecture=architecture)
+    revived = {}
+    for coefficient in (0.0, 1 / 8):
+        trainer = SaeTrainer(spec, TrainConfig(batch_size=256, dead_after_tokens=512, aux_coefficient=coefficient), rows_ND[:4096], steps=200)
+        # So far below that they are negative, or below their threshold, on every row.
+        trainer.weights.b_enc_F[:64] -= 3.0
+        start_FD = trainer.weights.W_enc_FD[:64].clone()
+        for step in range(200):
+            trainer.step(rows_ND[(step * 53) % 16_000 :][:256])
+        moved_F = (trainer.weights.W_enc_FD[:64] - start_FD).abs().amax(1) > 1e-3
+        revived[coefficient] = int((moved_F & ~trainer.dead_F()[:64]).sum())
+    assert revived[0.0] <= 6
+    assert revived[1 / 8] >= revived[0.0] + 20
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated", "jumprelu"])
+@pytest.mark.parametrize(("k", "frozen_decoder"), [(3, False), (6, False), (12, False), (6, True)])
+def test_a_penalised_dictionary_comes_to_the_number_of_active_latents_that_was_asked_for(architecture, k, frozen_decoder, planted):
+    spec = SaeSpec(d_model=32, n_latents=128, k=k, seed=3, architecture=architecture, frozen_decoder=frozen_decoder)
+    sae, validation_ND = trained_on(planted, spec)
+    assert (sae.encode(validation_ND) > 0).sum(1).float().mean().item() == pytest.approx(k, rel=0.1)
+
+
+def test_a_fixed_penalty_is_kept(planted):
+    spec = SaeSpec(d_model=32, n_latents=128, k=6, architecture="jumprelu")
+    trainer = SaeTrainer(spec, TrainConfig(sparsity_coefficient=0.01), torch.from_numpy(planted.x_ND[:2048]), steps=10)
+    for _ in range(10):
+        trainer.step(torch.from_numpy(planted.x_ND[:512]))
+    assert trainer.penalty.weight == 0.01
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_planted_directions_are_recovered_and_not_by_a_frozen_decoder(architecture, planted):
+    spec = SaeSpec(d_model=32, n_latents=128, k=6, seed=3, architecture=architecture)
+    assert spec.seed != DATA_SEED
+    found, control = (mean_matched_cosine(trained_on(planted, s)[0], planted) for s in (spec, dataclasses.replace(spec, frozen_decoder=True)))
+    # The planted directions are all equally frequent; the small prefixes of a matryoshka dictionary must stand for several of them.
+    assert found > (0.8 if architecture == "matryoshka" else 0.95)
+    assert control < 0.55
+
+
+def trained_on(planted: Planted, spec: SaeSpec) -> tuple[SparseAutoencoder, Tensor]:
+    """The dictionary after four passes over the rows, and rows it never saw."""
+    rows_ND, validation_ND = torch.from_numpy(planted.x_ND[:-2000]), torch.from_numpy(planted.x_ND[-2000:])
+    order = torch.cat([torch.randperm(len(rows_ND), generator=torch.Generator().manual_seed(11 + epoch)) for epoch in range(4)])
+    batches = order.split(256)[:-1]
+    trainer = SaeTrainer(spec, TrainConfig(batch_size=256), rows_ND[order[:8192]], len(batches))
+    for batch in batches:
+        trainer.step(rows_ND[batch])
+    return trainer.finished().requires_grad_(False), validation_ND
+
+
+def mean_matched_cosine(sae: SparseAutoencoder, planted: Planted) -> float:
+    """MCC: mean cosine of planted directions and decoder rows under the best one-to-one assignment."""
+    cosine_FG = sae.W_dec_FD.numpy() @ planted.directions_GD.T
+    return float(cosine_FG[linear_sum_assignment(-cosine_FG)].mean())

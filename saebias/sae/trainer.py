@@ -5,6 +5,7 @@ Shapes: N rows, B rows of a batch, D model width, F latents, A dead latents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,6 +92,8 @@ class SaeTrainer:
     """The weights, the optimizer and the dead-latent counters of one dictionary while it learns."""
 
     def __init__(self, spec: SaeSpec, config: TrainConfig, first_rows_ND: Tensor, steps: int) -> None:
+        if first_rows_ND.ndim != 2 or first_rows_ND.shape[1] != spec.d_model:
+            raise InputError(f"first rows of shape {tuple(first_rows_ND.shape)} do not fit an SAE on {spec.d_model} dimensions; hand in [rows, {spec.d_model}]")
         if spec.k < 1:
             raise InputError(f"k={spec.k} says nothing about how sparse the {spec.architecture} SAE is to become; choose k >= 1")
         self.spec, self.config, self.steps = spec, config, steps
@@ -124,15 +127,19 @@ class SaeTrainer:
 
     @torch.no_grad()
     def step(self, raw_BD: Tensor) -> StepResult:
-        """Learn from one batch of raw activations; raises InputError when a row is NaN, infinite or all zero."""
+        """Learn from one batch of raw activations; raises InputError when a row is NaN, infinite or all zero, all are outliers, or the training diverges."""
         check_rows(raw_BD, f"batch {self.step_count + 1}")
         x_BD = self.scale.normalise(raw_BD)
         usual_B = self.scale.is_usual_N(x_BD)
         if not bool(usual_B.all()):
             x_BD = x_BD[usual_B]
             self.outlier_rows += len(raw_BD) - len(x_BD)
+        if len(x_BD) == 0:
+            raise InputError(f"batch {self.step_count + 1} has no row within {self.config.outlier_ratio:g} typical distances of the mean; shuffle the rows")
         centred_BD = x_BD - self.weights.b_dec_D
         lesson = self.architecture.learn(self.situation(), x_BD, centred_BD)
+        if not math.isfinite(lesson.loss):
+            raise InputError(f"the training diverged: the loss of step {self.step_count + 1} is {lesson.loss}; lower the learning rate, or leave it out")
         self._cut = lesson.cut
         self._count_active(lesson.codes, len(x_BD))
         n_active = int((lesson.codes.values_BK > 0).sum())

@@ -1,5 +1,7 @@
 """Both sets of kernels against automatic gradients and against each other."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -8,6 +10,8 @@ from saebias.sae.bench.step import time_step
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
 from saebias.sae.kernels.plain import PlainKernels
+from saebias.sae.module import ARCHITECTURES, SaeSpec
+from saebias.sae.trainer import SaeTrainer, TrainConfig
 
 D_MODEL, N_LATENTS, K, N_ROWS = 12, 40, 5, 30
 
@@ -161,3 +165,59 @@ def test_the_benchmark_times_a_whole_step_of_any_kernels():
         assert timing.step_ms > 0
         assert timing.step_per_product == pytest.approx(timing.step_ms / timing.product_ms)
     assert timing.kernels == "torch"
+
+
+def trainings(architecture: str, makers: dict[str, Callable[[], Kernels]], x_ND: torch.Tensor) -> dict[str, SaeTrainer]:
+    """One training a set of kernels, on the same 40 batches."""
+    trainers = {}
+    for name, make in makers.items():
+        trainer = SaeTrainer(SaeSpec(x_ND.shape[1], 128, 6, architecture), TrainConfig(kernels="torch", dead_after_tokens=1024), x_ND[:4096], steps=40)
+        trainer.kernels = make()
+        for start in range(0, 40 * 256, 256):
+            trainer.step(x_ND[start : start + 256])
+        trainers[name] = trainer
+    return trainers
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_trainings_with_any_kernels_come_to_the_same_dictionary(architecture, planted):
+    """Among them a processor without bfloat16 products: one that never searches roughly."""
+    x_ND = torch.from_numpy(planted.x_ND)
+    trainers = trainings(architecture, KERNELS, x_ND)
+    reference = trainers["torch"].finished().requires_grad_(False)
+    for name, trainer in trainers.items():
+        assert trainer.kernels.rough_search == ("bfloat16" in name)
+        sae = trainer.finished().requires_grad_(False)
+        cosine_F = torch.nn.functional.cosine_similarity(sae.W_dec_FD, reference.W_dec_FD)
+        assert cosine_F.mean() > 0.999
+        torch.testing.assert_close(sae(x_ND[-500:]), reference(x_ND[-500:]), rtol=0.05, atol=0.05 * float(x_ND.std()))
+
+
+def test_where_nothing_multiplies_bfloat16_the_search_is_exact_from_the_start(monkeypatch):
+    pytest.importorskip("numba")
+    from saebias.sae.kernels import compiled as module
+
+    monkeypatch.setattr(module, "get_host_cpu_features", lambda: {"avx512bf16": False, "amx-bf16": False})
+    kernels = module.CompiledKernels()
+    assert not kernels.rough_search
+    weights, x_BD = random_weights(3, 0.0, 512, 24), random_rows(4, 100, 24)
+    torch.testing.assert_close(dense(kernels.encode(x_BD, weights, 16), 512), dense(PlainKernels().encode(x_BD, weights, 16), 512))
+    assert kernels.last_recall is None
+
+
+def test_a_rough_search_of_a_batch_that_misses_latents_is_given_up():
+    kernels = compiled(rough_search=True)
+    weights, x_BD = random_weights(5, 0.0, 512, 64), random_rows(6, 128, 64)
+    # Pre-activations are small differences of large numbers: bfloat16 does not see them.
+    weights.b_enc_F[:] = 0
+    shared_D = torch.nn.functional.normalize(random_rows(7, 1, 64))[0]
+    weights.W_enc_FD += 20_000 * shared_D
+    x_BD -= torch.outer(x_BD @ shared_D, shared_D)
+    expected, cut = PlainKernels().encode_batch(x_BD, weights, 16, None)
+    codes, found_cut = kernels.encode_batch(x_BD, weights, 16, cut)
+    assert kernels.last_recall < 0.999
+    assert not kernels.rough_search
+    assert found_cut == pytest.approx(cut, rel=1e-3)
+    different_BF = (dense(codes, 512) > 0) != (dense(expected, 512) > 0)
+    # Only rounding of float32 may decide for another one, right at the cut.
+    assert different_BF.float().mean() < 1e-3

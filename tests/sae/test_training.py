@@ -172,6 +172,19 @@ def test_a_bad_row_in_a_later_batch_is_named_with_its_batch(planted):
         train_sae([good_ND, bad_ND], SPEC, CONFIG, steps=2, reporter=SilentReporter())
 
 
+def test_a_batch_of_outliers_and_a_training_that_diverges_are_errors(planted):
+    rows_ND = torch.from_numpy(planted.x_ND[:512])
+    trainer = SaeTrainer(SPEC, CONFIG, rows_ND, steps=10)
+    with pytest.raises(InputError, match="batch 1 has no row within 10 typical distances of the mean"):
+        trainer.step(rows_ND * 1000)
+    wild = SaeTrainer(SPEC, dataclasses.replace(CONFIG, learning_rate=1e30), rows_ND, steps=10)
+    with pytest.raises(InputError, match="diverged: the loss of step 2 is"):
+        for _ in range(10):
+            wild.step(rows_ND)
+    with pytest.raises(InputError, match=r"first rows of shape \(512, 30\) do not fit an SAE on 32"):
+        SaeTrainer(SPEC, CONFIG, rows_ND[:, :30], steps=10)
+
+
 def test_too_few_batches_and_none_at_all_are_errors(planted):
     rows_ND = torch.from_numpy(planted.x_ND[:256])
     with pytest.raises(InputError, match="ended after 1 of 5 steps"):
@@ -184,3 +197,14 @@ def test_too_few_batches_and_none_at_all_are_errors(planted):
 def test_a_spec_that_is_not_sparse_is_refused(k, n_latents):
     with pytest.raises(InputError):
         SaeSpec(d_model=8, n_latents=n_latents, k=k)
+
+
+def test_a_spec_of_no_width_and_prefixes_that_are_none_are_refused():
+    with pytest.raises(InputError, match="an SAE of 0 dimensions and 16 latents is empty"):
+        SaeSpec(d_model=0, n_latents=16, k=2)
+    with pytest.raises(InputError, match=r"prefixes \[4, 16\] were given for a topk SAE"):
+        SaeSpec(d_model=8, n_latents=16, k=2, prefixes=(4, 16))
+    for prefixes in [(4, 8), (8, 4, 16), (0, 16), (4, 4, 16), (4, 17)]:
+        with pytest.raises(InputError, match="must rise from at least 1 to all 16 latents"):
+            SaeSpec(d_model=8, n_latents=16, k=2, architecture="matryoshka", prefixes=prefixes)
+    assert SaeSpec(d_model=8, n_latents=64, k=2, architecture="matryoshka").prefixes == (2, 6, 14, 30, 64)

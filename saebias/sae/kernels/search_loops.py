@@ -158,7 +158,7 @@ def largest_refined(bits_BF, n_candidates, n_groups, centred_BD, W_enc_FD, b_enc
 def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_enc_F, first, last, values_BC, indices_BC, counts_B):
     """For rows first..last all pre-activations that reach `bound` > 0, exact, from a search among `bits` (int32 of float32, or int16 of bfloat16).
 
-    `counts` says how many a row has, also when they are more than the C places there are; unused places get value 0.
+    `counts` says how many a row has, also when they are more than the C places there are; unused places are left as they are.
     """
     n_latents = bits_BF.shape[1]
     maxima_G = np.empty(n_groups, bits_BF.dtype)
@@ -177,9 +177,6 @@ def all_reaching(bits_BF, bits_bound, bound, n_groups, centred_BD, W_enc_FD, b_e
                     indices_BC[b, n] = place
                 n += 1
         counts_B[b] = n
-        for i in range(n, values_BC.shape[1]):
-            values_BC[b, i] = 0
-            indices_BC[b, i] = 0
 
 
 @compiled
@@ -193,20 +190,45 @@ def used_values(values_BC, counts_B, found):
 
 
 @compiled
-def keep_reaching(values_BC, indices_BC, counts_B, bound):
-    """Move the used places that reach `bound` to the front of their row, in place; the rest becomes unused. Returns the most that a row has left."""
+def used_places(values_BC, indices_BC, counts_B, values, indices):
+    """Write the used places of all rows one after the other."""
+    n = 0
+    for b in range(counts_B.size):
+        for i in range(counts_B[b]):
+            values[n] = values_BC[b, i]
+            indices[n] = indices_BC[b, i]
+            n += 1
+
+
+@compiled
+def most_reaching(values, counts_B, bound):
+    """The most values that reach `bound` in one row, the rows lying one after the other."""
     most = 0
+    start = 0
     for b in range(counts_B.size):
         n = 0
-        for i in range(counts_B[b]):
-            value = values_BC[b, i]
-            values_BC[b, n] = value
-            indices_BC[b, n] = indices_BC[b, i]
-            n += 1 if value >= bound else 0
-        for i in range(n, counts_B[b]):
-            values_BC[b, i] = 0
+        for i in range(start, start + counts_B[b]):
+            n += 1 if values[i] >= bound else 0
+        start += counts_B[b]
         most = max(most, n)
     return most
+
+
+@compiled
+def rows_reaching(values, indices, counts_B, bound, values_BK, indices_BK):
+    """Give each row its places that reach `bound` > 0, padded with value 0."""
+    start = 0
+    for b in range(counts_B.size):
+        n = 0
+        for i in range(start, start + counts_B[b]):
+            if values[i] >= bound:
+                values_BK[b, n] = values[i]
+                indices_BK[b, n] = indices[i]
+                n += 1
+        start += counts_B[b]
+        for i in range(n, values_BK.shape[1]):
+            values_BK[b, i] = 0
+            indices_BK[b, i] = 0
 
 
 @compiled

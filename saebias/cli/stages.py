@@ -45,6 +45,10 @@ def run_group(
         _refuse_unfit(cfg, wanted)
     if dry_run:
         print_plan(cfg, wanted, force=force)
+        if group == "extract":
+            from saebias.cli.extract_cost import print_measured_cost
+
+            print_measured_cost(cfg)
         return 0
     reporter = make_reporter(quiet)
     try:

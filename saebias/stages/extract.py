@@ -135,9 +135,9 @@ class WriterThread:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saebias-writer")
-        self._last: Future[None] | None = None
+        self._last: Future[object] | None = None
 
-    def put(self, write: Callable[[], None]) -> None:
+    def put(self, write: Callable[[], object]) -> None:
         """Hand over; waits until the one before is written, and raises what it raised."""
         self.wait()
         self._last = self._thread.submit(write)

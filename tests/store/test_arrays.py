@@ -10,7 +10,7 @@ import torch
 
 from saebias.errors import StoreError
 from saebias.identifiers import HookPoint
-from saebias.store.arrays import ActivationArray, create_activations, shard_file, write_shard
+from saebias.store.arrays import ActivationArray, as_stored, create_activations, shard_file, write_shard
 
 HOOKS = [HookPoint(0), HookPoint(3)]
 D, SHARD = 16, 512
@@ -73,3 +73,22 @@ def test_a_flipped_bit_is_found_and_a_torn_shard_can_be_written_again(tmp_path: 
     file.write_bytes(content[:50])
     write_shard(tmp_path / "a.zarr", 0, x)
     assert np.abs(ActivationArray(tmp_path / "a.zarr").read(HOOKS[0]) - x[:, 0]).max() < 0.02
+
+
+def test_a_store_by_another_model_or_revision_is_never_written_into(tmp_path: Path) -> None:
+    path, model = tmp_path / "a.zarr", {"name": "m", "revision": "r1", "digest": "1"}
+    create_activations(path, HOOKS, SHARD, D, dtype="bfloat16", shard_rows=SHARD, model=model)
+    create_activations(path, HOOKS, SHARD, D, dtype="bfloat16", shard_rows=SHARD, model=model)
+    for change in ({"name": "n"}, {"revision": "r2"}, {"digest": "2"}):
+        with pytest.raises(StoreError, match=r"another model or revision \(name m, revision r1, digest 1; now it is .*\); run `saebias extract --force`"):
+            create_activations(path, HOOKS, SHARD, D, dtype="bfloat16", shard_rows=SHARD, model={**model, **change})
+
+
+def test_what_is_given_as_it_is_stored_is_stored_as_it_is(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(SHARD, 2, D)).astype(np.float32)
+    made(tmp_path / "a.zarr", SHARD)
+    write_shard(tmp_path / "a.zarr", 0, torch.from_numpy(x).bfloat16().view(torch.int16).numpy().view(np.uint16))
+    made(tmp_path / "b.zarr", SHARD)
+    write_shard(tmp_path / "b.zarr", 0, x)
+    assert np.array_equal(ActivationArray(tmp_path / "a.zarr").read(HOOKS[1]), ActivationArray(tmp_path / "b.zarr").read(HOOKS[1]))
+    assert as_stored("bfloat16", (1, 2, 3)).dtype == np.uint16 and as_stored("float32", (1, 2, 3)).dtype == np.float32

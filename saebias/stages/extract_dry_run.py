@@ -1,0 +1,155 @@
+"""What extraction will cost, from two batches of the real model over the real corpus, timed and written."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saebias.config.schema import Config
+from saebias.errors import InputError, MissingParent
+from saebias.pipeline.planning import ancestors, plan
+from saebias.pipeline.stage import StageContext
+from saebias.report import Reporter
+from saebias.stages.extract import EXTRACT, Job, open_job
+from saebias.stages.registry import STAGES
+
+if TYPE_CHECKING:
+    from saebias.identifiers import HookPoint
+    from saebias.stages.extract_batch import Done, Target
+
+TIMED_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class HookCost:
+    """A hook point's share: rows, bytes on disk, and the seconds that the decoder takes from the hook point before to this one."""
+
+    hook: str
+    rows: int
+    disk_bytes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MeasuredCost:
+    """What the whole extraction will take; `refused` captions are known beforehand to be left out."""
+
+    hooks: list[HookCost]
+    captions: int
+    refused: int
+    rows: int
+    shards: int
+    disk_bytes: float
+    memory_bytes: float
+    seconds: float
+    basis: str
+
+
+def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
+    """Open the model, plan the shards, run two batches and write them to a folder that is removed again.
+
+    Raises MissingParent where the samples were not prepared, and whatever the extraction itself would raise for these batches.
+    """
+    import torch
+
+    from saebias.stages.extract_batch import Done, Target
+    from saebias.stages.extract_pictures import Maker, picture_batches
+    from saebias.store.arrays import as_stored
+
+    job = open_job(extract_context(cfg, reporter))
+    loaded = job.extractor.loaded
+    items = [item for shard in job.shards for item in shard]
+    usable = [item for item in items if item.reason is None]
+    if not usable:
+        raise InputError(f"extract: none of the {len(items)} captions can be used; the first: {items[0].reason}")
+    batches = picture_batches(job.shards[0], budget=job.extractor.budget.tokens, batch_size=cfg.runtime.batch_size, by_picture=loaded.processor is not None)
+    target = Target(as_stored(cfg.extract.dtype, (cfg.extract.shard_rows, len(job.hooks), loaded.adapter.d_model)), None)
+    maker, seconds, tokens, done = Maker(loaded), 0.0, 0, Done()
+    with torch.inference_mode():
+        # The first pass of all pays for what happens once; it is not timed.
+        job.extractor.run(maker.make(batches[0][:1]), target)
+        chosen = [batches[len(batches) // 3], batches[2 * len(batches) // 3]]
+        with _marks(job) as per_hook:
+            for batch in chosen[:TIMED_BATCHES]:
+                started = time.perf_counter()
+                done += job.extractor.run(maker.make(batch), target)
+                seconds += time.perf_counter() - started
+                tokens += sum(item.n_tokens for group in batch for item in group)
+    return _scaled(job, target, done, seconds, per_hook, sum(item.n_tokens for item in usable) / tokens, len(items) - len(usable))
+
+
+def extract_context(cfg: Config, reporter: Reporter) -> StageContext:
+    """What the stage would be given; raises MissingParent where a stage it stands on is not done."""
+    planned = plan(cfg, STAGES, [EXTRACT.name])
+    item, above = planned[EXTRACT.name], ancestors(planned, EXTRACT.name)
+    for name in above:
+        if planned[name].state != "done":
+            raise MissingParent(f"two batches can be timed once stage {name} is done; run `saebias {planned[name].stage.group}` first")
+    owners = {table: name for name in above for table in planned[name].stage.tables}
+    return StageContext(cfg, EXTRACT, item.run_id, item.folder, {name: planned[name].folder for name in above}, owners, reporter)
+
+
+@contextmanager
+def _marks(job: Job) -> Generator[dict[HookPoint, float]]:
+    """Seconds between one hook point and the next, over all passes inside the `with` block."""
+    adapter = job.extractor.loaded.adapter
+    spent = dict.fromkeys(job.hooks, 0.0)
+    last = [0.0]
+
+    def begin(*_: Any) -> None:
+        last[0] = time.perf_counter()
+
+    def arrived(hook: HookPoint) -> Any:
+        def mark(*_: Any) -> None:
+            now = time.perf_counter()
+            spent[hook] += now - last[0]
+            last[0] = now
+
+        return mark
+
+    handles = [adapter.layers[0].register_forward_pre_hook(begin)]
+    handles += [adapter.module(hook).register_forward_hook(arrived(hook), prepend=True) for hook in job.hooks]
+    try:
+        yield spent
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _scaled(job: Job, target: Target, done: Done, seconds: float, per_hook: dict[HookPoint, float], factor: float, refused: int) -> MeasuredCost:
+    """The measured batches, `factor` times over, with the shards and tables that come of them."""
+    kept = [row for row in done.rows if len(row.position_N)]
+    measured_rows = sum(len(row.position_N) for row in kept)
+    places = np.concatenate([row.item.start + row.offset + np.arange(len(row.position_N)) for row in kept])
+    written = {hook: _written(job, target.stored_NLD[np.sort(places)][:, [number]], hook) for number, hook in enumerate(job.hooks)}
+    rows = round(factor * measured_rows)
+    hooks = [HookCost(hook.name, rows, factor * size, factor * per_hook[hook]) for hook, (size, _) in written.items()]
+    writing = factor * sum(spent for _, spent in written.values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # One shard is written while the next is filled; the peak so far has one.
+    memory = peak + target.stored_NLD.nbytes
+    disk = sum(hook.disk_bytes for hook in hooks) + 8 * rows
+    n_items = sum(len(shard) for shard in job.shards)
+    basis = f"two timed batches of {measured_rows:,} rows, {1 / factor:.1%} of all"
+    return MeasuredCost(hooks, n_items, refused, rows, len(job.shards), disk, memory, factor * seconds + writing, basis)
+
+
+def _written(job: Job, stored_NLD: np.ndarray, hook: HookPoint) -> tuple[float, float]:
+    """(bytes, seconds) of writing the measured vectors of one hook point as a shard of their own."""
+    from saebias.store.arrays import create_activations, write_shard
+
+    shard_rows = -(-len(stored_NLD) // 256) * 256
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "measured.zarr"
+        create_activations(path, [hook], shard_rows, stored_NLD.shape[2], dtype=job.extractor.cfg.extract.dtype, shard_rows=shard_rows)
+        started = time.perf_counter()
+        size = write_shard(path, 0, stored_NLD).stat().st_size
+        return float(size), time.perf_counter() - started

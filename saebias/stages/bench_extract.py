@@ -1,4 +1,4 @@
-"""How fast extraction is beside the obvious script and beside other libraries' hooks: ratios of one run, medians of interleaved repeats.
+"""How fast extraction is beside the obvious script and beside nnsight's hooks: ratios of one run, medians of interleaved repeats.
 
     python -m saebias.stages.bench_extract [-c demo] [--set KEY=VALUE]... [--samples 200] [--repeats 3] [--peers PYTHON] [--memory] [--workers]
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has nnsight and/or transformer_lens beside this program's requirements")
+    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has nnsight beside this program's requirements")
     parser.add_argument("--memory", action="store_true", help="also compare the peak memory of 2,000 and 20,000 samples (minutes)")
     parser.add_argument("--workers", action="store_true", help="also compare two workers with one")
     given = parser.parse_args()
@@ -42,7 +42,7 @@ def main() -> None:
         print(f"{cfg.model.name}, {given.samples} samples, {len(job.hooks)} hook points, one thread; CPU seconds, medians of {given.repeats}")
         print_speed(job, Path(folder), given.repeats)
         if given.peers:
-            print_peers(job, given.peers, given.repeats)
+            print_peers(cfg, given.peers, given.repeats)
     if given.memory:
         print_memory(given.config, given.set)
     if given.workers:
@@ -134,13 +134,11 @@ def obvious_script(job: Job, path: Path) -> None:
     save_file(kept, path)
 
 
-def print_peers(job: Job, python: str, repeats: int) -> None:
-    """Our capture against nnsight's and TransformerLens' on the same batch, in the interpreter that has them."""
-    cfg = job.extractor.cfg
-    captions = [item.caption for shard in job.shards for item in shard if item.reason is None and item.language == "en"][:32]
-    asked = {"model": cfg.model.model_dump(mode="json"), "layers": [hook.layer for hook in job.hooks], "captions": captions, "repeats": repeats}
+def print_peers(cfg: Config, python: str, repeats: int) -> None:
+    """Ours against nnsight's hooks on the same pictures and captions, in the interpreter that has it."""
+    asked = {"config": cfg.model_dump(mode="json"), "pictures": 32, "repeats": repeats}
     done = subprocess.run([python, "-m", "saebias.stages.bench_extract_peers"], input=json.dumps(asked), capture_output=True, text=True, check=False)
-    print(done.stdout.rstrip() or f"peers: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'nothing was said'}")
+    print(done.stdout.rstrip() or f"nnsight: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'nothing was said'}")
 
 
 def _child(arguments: Sequence[str]) -> subprocess.Popen[bytes]:

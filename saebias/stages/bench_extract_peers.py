@@ -1,6 +1,6 @@
-"""Our capture beside nnsight's and TransformerLens' on the same batch; run by `bench_extract --peers` in an interpreter that has them.
+"""Extraction beside nnsight's hooks on the same pictures and captions; run by `bench_extract --peers` in an interpreter that has nnsight.
 
-Reads JSON from stdin: model (a slice of the configuration), layers, captions, repeats.
+Reads JSON from stdin: config (the whole configuration, its samples prepared), pictures, repeats.
 """
 
 from __future__ import annotations
@@ -8,80 +8,63 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from saebias.config.schema import Config, ModelConfig
-from saebias.identifiers import HookPoint
-from saebias.stages.bench_extract import medians
+from saebias.config.schema import Config
+from saebias.report import SilentReporter
+from saebias.stages.bench_extract import medians, prepared_job
 
 if TYPE_CHECKING:
-    from saebias.vlm.inputs import ModelInputs
-    from saebias.vlm.loading import LoadedModel
+    from saebias.stages.extract import Job
 
 
 def main() -> None:
-    """Print one line per library: its CPU seconds over ours."""
-    from saebias.config.schema import RuntimeConfig
-    from saebias.stages.model_access import open_model
-    from saebias.vlm.forward import activations
-    from saebias.vlm.inputs import build_inputs
+    """Print the library's CPU seconds over ours."""
+    from saebias.stages.extract import fill_shard
 
     asked = json.load(sys.stdin)
-    loaded = open_model(Config(model=ModelConfig(**asked["model"]), runtime=RuntimeConfig(threads=1)))
-    hooks = [HookPoint(layer) for layer in asked["layers"]]
-    images = None if loaded.processor is None else [_blank()] * len(asked["captions"])
-    slot = "" if images is None else "{image}"
-    inputs = build_inputs(loaded, images, [f"{slot}Describe the picture:"] * len(asked["captions"]), asked["captions"])
-    makers: dict[str, Callable[[LoadedModel, ModelInputs, list[int]], Callable[[], object]]] = {"nnsight": with_nnsight, "transformer_lens": with_lens}
-    for name, maker in makers.items():
-        if find_spec(name) is None:
-            print(f"{name}: not installed in {sys.executable}")
-            continue
-        theirs = maker(loaded, inputs, asked["layers"])
-        found = medians(asked["repeats"], ours=lambda: activations(loaded, inputs, hooks), theirs=theirs)
-        print(f"{name} {found['theirs']:.2f} CPU s, this program {found['ours']:.2f} CPU s on the same batch: {found['theirs'] / found['ours']:.2f}x")
-
-
-def _blank() -> Any:
-    from PIL import Image
-
-    return Image.new("RGB", (112, 112), "grey")
-
-
-def with_nnsight(loaded: LoadedModel, inputs: ModelInputs, layers: list[int]) -> Callable[[], object]:
-    """A trace that saves the layers' outputs."""
-    import torch
-
-    wrapped: Any = import_module("nnsight").NNsight(loaded.model)
-    place = "model.layers" if loaded.processor is None else "model.language_model.layers"
-
-    def run() -> object:
-        kept = []
-        with torch.no_grad(), wrapped.trace(**inputs.tensors):
-            modules = wrapped
-            for part in place.split("."):
-                modules = getattr(modules, part)
-            for layer in layers:
-                kept.append(modules[layer].output.save())
-        return kept
-
-    return run
-
-
-def with_lens(loaded: LoadedModel, inputs: ModelInputs, layers: list[int]) -> Callable[[], object]:
-    """`run_with_cache` of the residual stream behind the layers."""
-    import torch
-
-    names = [f"blocks.{layer}.hook_resid_post" for layer in layers]
-    model = import_module("transformer_lens").HookedTransformer.from_pretrained_no_processing(
-        loaded.name, hf_model=loaded.model, tokenizer=loaded.tokenizer, device="cpu"
+    if find_spec("nnsight") is None:
+        print(f"nnsight: not installed for {sys.executable}")
+        return
+    job = prepared_job(Config.model_validate(asked["config"]))
+    wanted = {item.sample.sample_id for item in job.shards[0][: 2 * asked["pictures"]]}
+    few = replace(job, shards=[[item for item in job.shards[0] if item.sample.sample_id in wanted and item.reason is None]])
+    with SilentReporter().task("", 0) as task:
+        found = medians(asked["repeats"], ours=lambda: fill_shard(few, 0, task), theirs=with_nnsight(few))
+    print(
+        f"nnsight {import_module('nnsight').__version__} {found['theirs']:.2f} CPU s, this program {found['ours']:.2f} CPU s for the same "
+        f"{len(few.shards[0])} captions of {len(wanted)} pictures: {found['theirs'] / found['ours']:.2f}x"
     )
 
+
+def with_nnsight(job: Job) -> Callable[[], object]:
+    """One trace over all rows that saves the layers' outputs, pictures opened and prepared as its users do."""
+    import torch
+    from PIL import Image
+
+    loaded, items = job.extractor.loaded, job.shards[0]
+    wrapped: Any = import_module("nnsight").NNsight(loaded.model)
+    layers = sorted({hook.layer for hook in job.hooks})
+    texts = [f"{job.words[item.language].rendered} {item.caption}" for item in items]
+
     def run() -> object:
-        with torch.no_grad():
-            return model.run_with_cache(inputs.input_ids_BT, names_filter=lambda name: name in names, prepend_bos=False)
+        if loaded.processor is None:
+            inputs = loaded.tokenizer(texts, padding=True, return_tensors="pt")
+        else:
+            pictures = []
+            for item in items:
+                with Image.open(item.sample.image_path) as image:
+                    pictures.append([image.convert("RGB")])
+            inputs = loaded.processor(images=pictures, text=texts, padding=True, return_tensors="pt")
+        kept = []
+        with torch.no_grad(), wrapped.trace(**inputs.to(loaded.device)):
+            modules = wrapped.model.layers if loaded.processor is None else wrapped.model.language_model.layers
+            for layer in layers:
+                kept.append(modules[layer].output.save())
+        return [x_BTD.to(torch.bfloat16) for x_BTD in kept]
 
     return run
 

@@ -73,10 +73,10 @@ def test_the_estimate_from_two_batches_is_near_what_the_run_takes(tmp_path: Path
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 5 MiB."""
+    """A disk of 20 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True, check=False)
     if done.returncode != 0:
         pytest.skip("a disk can only be made by a user who may mount")
     yield folder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.stats.checks import cluster_index, finite, same_rows
 from saebias.stats.probing import probe, probe_transfer
 from saebias.stats.similarity import direction_cosine, linear_cka, linear_cka_of_pairings, procrustes_r2
@@ -80,7 +80,7 @@ def alignment_rows(paired: PairedActivations, *, seed: int, n_permutations: int 
     """All measures of one layer: direction_cosine, direction_cosine_raw, debiased_cka, procrustes, probe_transfer_en_ar and _ar_en."""
     shown = {gender: int((paired.gender_N == gender).sum()) for gender in ("F", "M")}
     if not all(shown.values()):
-        raise InputError(f"layer {paired.layer}: {shown['F']} images of women and {shown['M']} of men; a gender direction needs both")
+        raise NotEnoughData(f"layer {paired.layer}: {shown['F']} images of women and {shown['M']} of men; a gender direction needs both")
     clear = paired.clear
     return [
         *_direction_rows(clear, seed, n_permutations),

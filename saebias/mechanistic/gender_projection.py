@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saebias.errors import InputError
+from saebias.errors import InputError, NotEnoughData
 from saebias.stats.checks import finite, same_rows
 
 
@@ -77,7 +77,7 @@ def fit_gender_axes(x_ND: np.ndarray, language: Sequence[str], visual_gender: Se
 def _direction(x_ND: np.ndarray, language_N: np.ndarray, gender_N: np.ndarray, spoken: str) -> np.ndarray:
     women, men = ((language_N == spoken) & (gender_N == shown) for shown in ("F", "M"))
     if not women.any() or not men.any():
-        raise InputError(f"{int(women.sum())} rows of women and {int(men.sum())} of men in {spoken!r}; a gender direction needs both")
+        raise NotEnoughData(f"{int(women.sum())} rows of women and {int(men.sum())} of men in {spoken!r}; a gender direction needs both")
     direction_D = x_ND[women].mean(axis=0) - x_ND[men].mean(axis=0)
     if not np.linalg.norm(direction_D) > 0:
         raise InputError(f"women and men have the same mean activations in {spoken!r}; there is no gender direction")

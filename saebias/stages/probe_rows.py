@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import Source, nan_to_null
 from saebias.stages.model_access import closed_set_of, closed_sets, prompts
 
 if TYPE_CHECKING:
+    from saebias.identifiers import HookPoint
     from saebias.mechanistic.probes import ProbePlace, ProbeRow, ProbeRows, TransformerProbeAnalyzer
+    from saebias.stages.token_index import TokenIndex
 
 LANGUAGES = ("en", "ar")
+BLOCK_ROWS = 65_536
+"""Rows of one layer in memory at a time."""
 
 
 def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
@@ -24,16 +29,15 @@ def probe_rows(ctx: StageContext, source: Source) -> list[dict[str, Any]]:
     from saebias.mechanistic.probes import ProbePlace, TransformerProbeAnalyzer
 
     analyzer = TransformerProbeAnalyzer(n_folds=ctx.cfg.mechanistic.folds, n_permutations=min(ctx.cfg.mechanistic.permutations, 99))
-    rows = []
+    parts, rows = _parts(source), []
+    if not any(row["visual_gender"] in ("F", "M") for row in source.samples.values()):
+        raise NotEnoughData("mechanistic: no image shows a woman or a man, so a probe of gender has nothing to learn; see data.columns.visual_gender")
     # Thousands of small factorisations: a second thread only waits.
     with threadpool_limits(1), ctx.reporter.task("probing", len(source.hooks) + 1, "layers") as task:
         for hook in source.hooks:
-            x_ND = source.array.read(hook)
+            pooled = _pooled(source, hook, parts)
             places = {
-                ProbePlace(language, kind, hook.layer): _probe_rows(source, x_ND, language, kind)
-                for kind in ("decision", "image", "prompt")
-                for language in LANGUAGES
-                if _has(source, language, kind)
+                ProbePlace(language, kind, hook.layer): _probe_rows(source, *pooled[language, kind], kind, part) for (language, kind), part in parts.items()
             }
             # What carries over from one language to the other is told once, by `mechanistic --only alignment`, over several foldings.
             rows += _read_once(analyzer, places, ctx.seed("probes"))
@@ -66,18 +70,35 @@ def _kind_mask(source: Source, language: str, kind: str) -> np.ndarray:
     return of_kind & (source.index.language == language) & np.isin(source.row_gender, ("F", "M"))
 
 
-def _has(source: Source, language: str, kind: str) -> bool:
-    return bool(_kind_mask(source, language, kind).any())
+def _parts(source: Source) -> dict[tuple[str, str], TokenIndex]:
+    """The rows of every (language, kind of token) that occurs on images of women and men."""
+    found = {(language, kind): source.index.where(_kind_mask(source, language, kind)) for kind in ("decision", "image", "prompt") for language in LANGUAGES}
+    return {key: part for key, part in found.items() if len(part)}
 
 
-def _probe_rows(source: Source, x_ND: np.ndarray, language: str, kind: str) -> ProbeRows:
+def _pooled(source: Source, hook: HookPoint, parts: dict[tuple[str, str], TokenIndex]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Per part the mean of each image's tokens [N, D] and the sample ids; the layer is read once, block by block."""
+    from saebias.mechanistic.probes import pool_tokens
+
+    ids = {key: np.unique(part.sample_id.astype(str), return_inverse=True) for key, part in parts.items()}
+    sums = {key: np.zeros((len(names), source.array.d_model)) for key, (names, _) in ids.items()}
+    for start in range(0, source.array.n_rows, BLOCK_ROWS):
+        x_ND = source.array.read(hook, start, start + BLOCK_ROWS)
+        for key, part in parts.items():
+            first, last = np.searchsorted(part.row, (start, start + BLOCK_ROWS))
+            if first < last:
+                of_block = ids[key][1][first:last]
+                means, seen = pool_tokens(x_ND[part.row[first:last] - start], of_block)
+                sums[key][seen] += means * np.bincount(of_block)[seen, None]
+    return {key: (sums[key] / np.bincount(index)[:, None], names) for key, (names, index) in ids.items()}
+
+
+def _probe_rows(source: Source, pooled_ND: np.ndarray, sample_ids: np.ndarray, kind: str, part: TokenIndex) -> ProbeRows:
     """The tokens of one kind, averaged within an image (a probe's reading; dictionaries never see an average)."""
-    from saebias.mechanistic.probes import ProbeRows, pool_tokens
+    from saebias.mechanistic.probes import ProbeRows
 
-    part = source.index.where(_kind_mask(source, language, kind))
-    pooled, sample_ids = pool_tokens(x_ND[part.row], part.sample_id.astype(str))
     return ProbeRows(
-        x_ND=pooled,
+        x_ND=pooled_ND,
         is_female_N=source.gender(sample_ids) == "F",
         image_N=sample_ids,
         cluster_N=source.column(sample_ids, "cluster_id"),

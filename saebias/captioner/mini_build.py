@@ -45,7 +45,8 @@ def build_mini(spec: CaptionerSpec, recipe: MiniRecipe, folder: Path, accepted: 
     del parts
     # Measured on what was saved, as every stage will open it.
     figures = forced_choice(load_model(folder), spec, n_images=figure_images, seed=FIGURE_SEED)
-    (folder / "figures.json").write_text(json.dumps([asdict(row) for row in figures], indent=1) + "\n", encoding="utf-8")
+    # Beside the folder: its content is the model's identity.
+    folder.with_name(f"{folder.name}-figures.json").write_text(json.dumps([asdict(row) for row in figures], indent=1) + "\n", encoding="utf-8")
     for leftover in workshop.iterdir():
         leftover.unlink()
     workshop.rmdir()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saebias.errors import ModelError
 from saebias.vlm.loading import LoadedModel
-from saebias.vlm.prompts import PromptTokens
+from saebias.vlm.prompts import PromptTokens, adds_special_tokens
 
 PIXEL_NAMES = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
 
@@ -22,7 +22,10 @@ def cross_attention_tensors(
     loaded: LoadedModel, images: Sequence[Any], rendered: Sequence[str], prompts: Sequence[PromptTokens], captions: Sequence[Sequence[int]], padding: str
 ) -> dict[str, Tensor]:
     """The pixel tensors and `cross_attention_mask` (B, T, I, K) of rows with one picture each; caption tokens see what the last prompt token sees."""
-    outputs = [loaded.processor(images=[[image]], text=[text], return_tensors="pt") for image, text in zip(images, rendered, strict=True)]
+    outputs = [
+        loaded.processor(images=[[image]], text=[text], add_special_tokens=adds_special_tokens(loaded, text), return_tensors="pt")
+        for image, text in zip(images, rendered, strict=True)
+    ]
     if any(name not in outputs[0] for name in (*PIXEL_NAMES, "cross_attention_mask")):
         raise ModelError(f"{loaded.adapter.family} model {loaded.name} takes pictures neither as image tokens nor by cross-attention; not supported")
     columns = max(len(prompt.ids) + len(caption) for prompt, caption in zip(prompts, captions, strict=True))

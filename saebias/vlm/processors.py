@@ -11,9 +11,12 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 class _WithoutVideo:
     """Put in front of a processor class whose video half needs torchvision: the picture and text half works without it."""
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, video_processor: None = None, **options: Any) -> None:
+    # Named one by one: transformers hands over only what the signature names, and without `chat_template` the model's own template would be lost.
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, video_processor: None = None, chat_template: str | None = None, **options: Any
+    ) -> None:
         parent: Any = super()
-        parent.__init__(image_processor, tokenizer, video_processor, **options)
+        parent.__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **options)
 
     @classmethod
     def get_attributes(cls) -> list[str]:

@@ -75,11 +75,15 @@ def _render_chat(loaded: LoadedModel, prompt: str, has_image: bool) -> str:
     return speaker.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
 
 
+def adds_special_tokens(loaded: LoadedModel, rendered: str) -> bool:
+    """Whether the tokenizer is to begin a rendered prompt: a chat template writes the beginning-of-text token itself, and there must not be a second one."""
+    bos = loaded.tokenizer.bos_token
+    return not (bos and rendered.startswith(bos))
+
+
 def prompt_tokens(loaded: LoadedModel, rendered: str, image: Any = None) -> PromptTokens:
     """The tokens of a rendered prompt; `image` is the picture that its placeholder stands for, or one of the same size."""
-    # A chat template writes the beginning-of-text token itself; the tokenizer must not add a second one.
-    bos = loaded.tokenizer.bos_token
-    add_special = not (bos and rendered.startswith(bos))
+    add_special = adds_special_tokens(loaded, rendered)
     if image is None:
         ids = loaded.tokenizer(rendered, add_special_tokens=add_special)["input_ids"]
         return PromptTokens(tuple(ids), None, _tail(loaded, ids))

@@ -105,6 +105,7 @@ def parts() -> MiniParts:
     register()
     tokenizer: Any = byte_tokenizer(with_bos=True)
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE_TOKEN]})
+    tokenizer.image_token = IMAGE_TOKEN  # this tokenizer has one of its own, Gemma's has not
     config = Gemma3TextConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -43,7 +43,7 @@ def test_stages_that_ask_about_pictures_are_unfit_and_the_others_are_not() -> No
 
 def test_asked_for_by_itself_such_a_stage_is_an_error_of_one_line(tmp_path: Path) -> None:
     overrides = ["model.name=saebias:smollm2", f"runtime.artifacts={tmp_path}"]
-    with pytest.raises(ConfigError, match="^steer: saebias:smollm2 reads text only") as error:
+    with pytest.raises(ConfigError, match=r"^steer: saebias:smollm2 reads text only") as error:
         run_group("steer", None, overrides, (), force=False, dry_run=False, quiet=True)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,6 @@ from saebias.sae.bench.trainers import trainer_of
 from saebias.sae.formats import save_sae
 
 DATA_SEED = 20_261_122
-STEPS_BEFORE = 3
-"""Steps that are not counted: compiling, first allocations."""
 
 
 def timed(task: dict) -> dict[str, float]:

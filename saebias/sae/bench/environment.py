@@ -47,7 +47,14 @@ def peers_python(cache: Path) -> Path:
 
 def run_child(python: Path, task: Mapping[str, object]) -> dict[str, float]:
     """What `python -m saebias.sae.bench.child` answers to a task, in a process of its own; raises InputError when it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGE_ROOT),
+        "WANDB_MODE": "disabled",
+        "SPARSIFY_DISABLE_TRITON": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
     done = subprocess.run(
         [str(python), "-m", "saebias.sae.bench.child", json.dumps(task)], env=environment, cwd=PACKAGE_ROOT, capture_output=True, text=True, check=False
     )

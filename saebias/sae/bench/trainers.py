@@ -46,7 +46,7 @@ QUALITY = (
     Contestant("dictionary_learning default", "dictionary_learning", batch_size=2048),
     Contestant("dictionary_learning lr 2e-3", "dictionary_learning", {"lr": 2e-3}, batch_size=1024),
 )
-"""Every library at its defaults, and at the learning rate and batch that did best among those tried for a short budget."""
+"""Every library at its own defaults, and at a learning rate for a short budget: those of Adam are made for budgets a hundred times larger."""
 
 
 SYNTHETIC = (
@@ -56,7 +56,7 @@ SYNTHETIC = (
     Contestant("SAELens lr 1e-3, normalised", "saelens", {"lr": 1e-3, "sae.normalize_activations": "expected_average_only_in"}, batch_size=1024),
     Contestant("dictionary_learning lr 2e-3", "dictionary_learning", {"lr": 2e-3}, batch_size=1024),
 )
-"""The same, without the defaults that are hopeless on a short budget."""
+"""The same without Adam's defaults, which are far too low for this budget."""
 
 
 def trainer_of(library: str) -> Train:

@@ -100,7 +100,7 @@ def fill_shard(job: Job, number: int, task: Task) -> FilledShard:
     import torch
 
     from saebias.stages.extract_batch import Done, Target
-    from saebias.stages.extract_pictures import Maker, picture_batches
+    from saebias.stages.extract_pictures import picture_batches
     from saebias.stages.extract_pooled import Pooled
     from saebias.stages.extract_rows import index_table, kept_ids
     from saebias.store.arrays import as_stored
@@ -113,7 +113,7 @@ def fill_shard(job: Job, number: int, task: Task) -> FilledShard:
     batches = picture_batches(job.shards[number], budget=extractor.budget.tokens, batch_size=cfg.runtime.batch_size, by_picture=by_picture)
     done = Done()
     with torch.inference_mode():
-        for ready in Maker(loaded).batches(batches):
+        for ready in extractor.maker.batches(batches):
             part = extractor.run(ready, target)
             task.advance(len(part.status))
             done += part

@@ -14,6 +14,7 @@ import numpy as np
 from saebias.config.schema import Config
 from saebias.errors import InputError, ModelError
 from saebias.stages.extract_passes import Places, chunks
+from saebias.stages.extract_pictures import Maker, Ready
 from saebias.stages.extract_plan import Item
 from saebias.stages.extract_pooled import Pooled, pooled_sums
 from saebias.stages.extract_prompts import Wording
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saebias.identifiers import HookPoint
-    from saebias.stages.extract_pictures import Ready
     from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
     from saebias.vlm.loading import LoadedModel
@@ -83,6 +83,8 @@ class Extractor:
         self._commons: dict[tuple[ClosedSet, str], tuple[int, ...]] = {}
         self._text_states: dict[tuple[int, ...], PrefixState] = {}
         self._trying = (0, 0)
+        # One for all shards: it holds a copy of the processor, and large vocabularies take their time to copy.
+        self.maker = Maker(loaded)
 
     def run(self, ready: Ready, target: Target) -> Done:
         """Run a batch; where memory runs out, its halves. Raises InputError for activations that are not finite, and OutOfMemory when one row is too much."""
@@ -244,7 +246,7 @@ class Extractor:
         if begun is not None:
             state_row_B = np.array([begun.row_of[row.picture] for row in rows])
             prefix, columns = begun.state.take(state_row_B.tolist(), inputs, with_seen=False), begun.state.columns
-        places = Places.of(rows, columns, state_row_B, self.loaded.device)
+        places = Places.of(rows, columns, state_row_B)
         wants_sums = target.pooled is not None
         seen = activations_behind(
             self.loaded,

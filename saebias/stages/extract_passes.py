@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Places:
     old_row: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Row], columns: int, state_row_B: np.ndarray, device: Any) -> Places:
+    def of(cls, rows: Sequence[Row], columns: int, state_row_B: np.ndarray) -> Places:
         """The places of a pass whose first `columns` positions are in the prefix state's rows `state_row_B`."""
         import torch
 
@@ -40,7 +40,8 @@ class Places:
         is_new = position_N >= columns
 
         def index(row: np.ndarray, column: np.ndarray) -> tuple[Tensor, Tensor]:
-            return torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
+            # On the processor: a model spread over several devices has its layers' outputs in several places.
+            return torch.from_numpy(row), torch.from_numpy(column)
 
         return cls(
             index(row_N[is_new], position_N[is_new] - columns),

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from saebias.config.schema import Config
+from saebias.errors import StoreError
 from saebias.paths import cache_folder
 from saebias.report import Reporter
 from saebias.store.files import read_json_object, write_text
@@ -41,7 +42,10 @@ class TokenBudget:
         self.tokens = max(1, n_tokens // 2)
         self._reporter.warn(f"extract: out of memory with {n_tokens:,} tokens in a pass; going on with {self.tokens:,} at most, also next time ({self._path})")
         known = read_json_object(self._path) or {}
-        write_text(self._path, json.dumps({**known, self._key: self.tokens}, indent=1))
+        try:
+            write_text(self._path, json.dumps({**known, self._key: self.tokens}, indent=1))
+        except StoreError as error:
+            self._reporter.warn(f"extract: that size cannot be remembered ({error}); set runtime.token_budget={self.tokens}")
 
 
 def free_budget(loaded: LoadedModel, n_hooks: int) -> int:

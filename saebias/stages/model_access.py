@@ -98,11 +98,25 @@ def needs_pictures(cfg: Config) -> str | None:
     from saebias.vlm.packaged import PACKAGED
 
     name = _own_name(cfg)
-    config = Path(cfg.model.name) / "config.json"
     is_text_only = name in PACKAGED
-    if name is None and config.is_file():
+    if name is None and (config := _known_config(cfg)) is not None:
         is_text_only = "vision_config" not in json.loads(config.read_text(encoding="utf-8"))
     return f"{cfg.model.name} reads text only, and this asks what a model says of a picture; choose a captioner in model.name" if is_text_only else None
+
+
+def _known_config(cfg: Config) -> Path | None:
+    """The config.json of a model's folder, or of a hub model that is in the cache already."""
+    folder = Path(cfg.model.name)
+    if folder.is_dir():
+        return folder / "config.json" if (folder / "config.json").is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(cfg.model.name, "config.json", revision=cfg.model.revision)
+    except HFValidationError:
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def refuse_text_only(cfg: Config) -> None:

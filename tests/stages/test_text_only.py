@@ -33,6 +33,18 @@ def test_a_model_is_known_to_see_by_its_vision_part(tmp_path: Path) -> None:
         assert all("{image}" not in prompt for prompt in prompts(cfg).values())
 
 
+def test_a_hub_model_is_known_by_its_cached_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cfg = load_config(None, ["model.name=someone/reads"])
+    assert needs_pictures(cfg) is None, "nothing is known of it yet"
+    base = tmp_path / "models--someone--reads"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text("0" * 40)
+    (base / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (base / "snapshots" / ("0" * 40) / "config.json").write_text("{}")
+    assert needs_pictures(cfg) is not None
+
+
 def test_stages_that_ask_about_pictures_are_unfit_and_the_others_are_not() -> None:
     cfg = load_config(None, ["model.name=saebias:smollm2"])
     unfit = {stage.name for stage in STAGES if stage.unfit(cfg) is not None}

@@ -60,7 +60,9 @@ def _token_ids(ctx: StageContext) -> np.ndarray:
 
 def _captions(part: TokenIndex, token_ids: np.ndarray) -> Iterator[_Caption]:
     """Captions whose tokens are all there; a row that only stands in for another beginning of the caption is none of them."""
-    starts = np.flatnonzero(np.append(True, part.sample_id[1:] != part.sample_id[:-1])) if len(part) else np.array([], dtype=int)
+    if not len(part):
+        return
+    starts = np.flatnonzero(np.append(True, part.sample_id[1:] != part.sample_id[:-1]))
     for start, stop in zip(starts, [*starts[1:], len(part)], strict=True):
         steps = np.diff(part.position[start:stop])
         apart = np.flatnonzero(steps != 1)

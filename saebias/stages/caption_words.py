@@ -67,8 +67,8 @@ def _captions(part: TokenIndex, token_ids: np.ndarray) -> Iterator[_Caption]:
         steps = np.diff(part.position[start:stop])
         apart = np.flatnonzero(steps != 1)
         end = stop if not len(apart) else start + apart[0] + 1
-        if len(apart) and steps[apart[0]] > 1:
-            # Tokens in between were not kept: the words cannot be read.
+        if len(apart) and steps[apart[0]] > 1 and not (end == stop - 1 and part.decision[end]):
+            # Tokens in between were not kept: the words cannot be read. (A last row that decides stands behind another beginning, at a place of its own.)
             continue
         rows = part.row[start:end]
         yield _Caption(str(part.sample_id[start]), rows, tuple(token_ids[rows].tolist()))

@@ -109,7 +109,9 @@ class _Scorer:
 
         texts = [sample[f"caption_{language}"] for sample in part]
         prompt = prompts(ctx.cfg)[language]
-        return build_inputs(self._loaded, features_of(self._loaded, part), [prompt] * len(part), texts, use_chat_template=ctx.cfg.model.chat_template)
+        # A model that reads text alone is scored on its captions without their pictures.
+        features = None if self._loaded.processor is None else features_of(self._loaded, part)
+        return build_inputs(self._loaded, features, [prompt] * len(part), texts, use_chat_template=ctx.cfg.model.chat_template)
 
     def cross_entropy(self, hook: HookPoint | None, change: Callable[[Tensor, Tensor], Tensor] | None) -> float:
         """Nats per caption token, with `change` of the vectors [N, D] at every text position behind the picture."""

@@ -158,10 +158,11 @@ def _mean_codes(ctx: StageContext, language: str, layer: int) -> Any:
 
 def _gaps(ctx: StageContext, language: str, hook: Any, edits: Sequence[Edit]) -> tuple[np.ndarray, np.ndarray, str]:
     """(gap [edits, images] in nats, picture groups, split): log P(F) - log P(M) of the closed set under each edit at the decision position."""
-    from saebias.stages.model_access import closed_sets, features_of, open_model, prompts, samples_of
+    from saebias.stages.model_access import closed_sets, features_of, open_model, prompts, refuse_text_only, samples_of
     from saebias.stages.steer_setup import make_scene
     from saebias.steering.scores import copies_of, score
 
+    refuse_text_only(ctx.cfg)
     loaded = open_model(ctx.cfg)
     n_clear = ctx.cfg.mechanistic.causal_images // 2
     limits = ctx.cfg.mechanistic.causal_images - n_clear, n_clear

@@ -101,7 +101,7 @@ class CrossLingualFeatureAligner:
             drawn_KK = _correlations(*sides, order_N)
             null.append(drawn_KK[self._match(drawn_KK)])
         threshold = float(np.quantile(np.concatenate(null), 0.95))
-        reliability_en, reliability_ar = (_reliability(side.sparse.columns(kept), clusters_N, seed) for side, kept in ((en, kept_en), (ar, kept_ar)))
+        reliability_en, reliability_ar = (_reliability(side.matrix, clusters_N, seed) for side in sides)
         matches = []
         for row, column in zip(rows_K, columns_K, strict=True):
             first, second = int(kept_en[row]), int(kept_ar[column])
@@ -158,12 +158,15 @@ class _Standardised:
 
     @classmethod
     def of(cls, codes: SparseCodes, kept: np.ndarray) -> _Standardised:
-        matrix = codes.matrix[:, kept].astype(np.float64)
+        return cls.of_matrix(codes.matrix[:, kept].astype(np.float64).tocsr())
+
+    @classmethod
+    def of_matrix(cls, matrix: sparse.csr_array) -> _Standardised:
         mean_K = np.asarray(matrix.mean(axis=0)).ravel()
         variance_K = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean_K**2
         # A latent that is equally active everywhere has no correlation: its deviation is rounding.
         deviation_K = np.where(variance_K > 1e-12 * mean_K**2, np.sqrt(np.maximum(variance_K, 0)), np.inf)
-        return cls(matrix.tocsr(), mean_K, deviation_K)
+        return cls(matrix, mean_K, deviation_K)
 
 
 def _correlations(en: _Standardised, ar: _Standardised, order_N: np.ndarray | None) -> np.ndarray:
@@ -176,13 +179,7 @@ def _correlations(en: _Standardised, ar: _Standardised, order_N: np.ndarray | No
     return product_KK
 
 
-def _standardised(columns_NK: np.ndarray) -> np.ndarray:
-    centred = columns_NK - columns_NK.mean(axis=0)
-    spread_K = centred.std(axis=0)
-    return np.divide(centred, spread_K, out=np.zeros_like(centred), where=spread_K > 0)
-
-
-def _reliability(codes_NK: np.ndarray, clusters_N: np.ndarray, seed: int) -> np.ndarray:
+def _reliability(matrix_NK: sparse.csr_array, clusters_N: np.ndarray, seed: int) -> np.ndarray:
     """Per latent the correlation of two random halves of each cluster's images, stepped up (Spearman-Brown); NaN where no cluster has two images."""
     index_N, n_clusters = cluster_index(clusters_N)
     order_N = np.random.default_rng(seed).permutation(len(index_N))
@@ -191,15 +188,20 @@ def _reliability(codes_NK: np.ndarray, clusters_N: np.ndarray, seed: int) -> np.
     starts = np.searchsorted(index_N[by_cluster], np.arange(n_clusters))
     place_N[by_cluster] = np.arange(len(index_N)) - starts[index_N[by_cluster]]
     several_G = np.bincount(index_N) > 1
-    if several_G.sum() < 3:
-        return np.full(codes_NK.shape[1], np.nan)
+    n_several = int(several_G.sum())
+    if n_several < 3:
+        return np.full(matrix_NK.shape[1], np.nan)
+    number_G = np.cumsum(several_G) - 1
     halves = []
     for half in (0, 1):
-        chosen_N = (place_N % 2 == half) & several_G[index_N]
-        sums_GK = np.zeros((n_clusters, codes_NK.shape[1]))
-        np.add.at(sums_GK, index_N[chosen_N], codes_NK[chosen_N])
-        halves.append(_standardised(sums_GK[several_G] / np.bincount(index_N[chosen_N], minlength=n_clusters)[several_G][:, None]))
-    correlation_K = (halves[0] * halves[1]).mean(axis=0)
+        chosen_N = np.flatnonzero((place_N % 2 == half) & several_G[index_N])
+        group = number_G[index_N[chosen_N]]
+        weight = 1 / np.bincount(group, minlength=n_several)[group]
+        # Means of clusters, sparse as the codes are: dense they would be the largest thing in memory.
+        halves.append(_Standardised.of_matrix(sparse.csr_array((weight, (group, chosen_N)), shape=(n_several, len(index_N))) @ matrix_NK))
+    first, second = halves
+    product_K = np.asarray(first.matrix.multiply(second.matrix).mean(axis=0)).ravel() - first.mean_K * second.mean_K
+    correlation_K = product_K / first.deviation_K / second.deviation_K
     return 2 * correlation_K / (1 + correlation_K)
 
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
 from saebias.mechanistic.codes import SparseCodes
 from saebias.stats.checks import cluster_index, finite, same_rows
 from saebias.stats.multiple import benjamini_hochberg
-from saebias.stats.resampling import cluster_bootstrap, cluster_sums, mean_statistic
+from saebias.stats.resampling import cluster_bootstrap, mean_statistic
 
 MAX_LATENTS = 512
 
@@ -74,8 +74,8 @@ class InteractionPatternAnalyzer:
         codes = SparseCodes.of(codes)
         same_rows(codes=codes, gender=gender_N, clusters=clusters_N)
         _check_shortlist(features, codes.n_latents)
-        codes_NK = codes.columns(np.arange(codes.n_latents))
-        means = {shown: _cluster_means(codes_NK[gender_N == shown], clusters_N[gender_N == shown], shown) for shown in ("F", "M")}
+        matrix_NK = codes.matrix.tocsr().astype(np.float64)
+        means = {shown: _cluster_means(matrix_NK[gender_N == shown], clusters_N[gender_N == shown], shown) for shown in ("F", "M")}
         n_women, n_men = len(means["F"]), len(means["M"])
         if min(n_women, n_men) < 10:
             raise InputError(f"{n_women} clusters of women and {n_men} of men; a difference of correlations needs ten of each")
@@ -91,8 +91,7 @@ class InteractionPatternAnalyzer:
         p, q = 2 * stats.norm.sf(np.abs(z)), np.full(len(first), np.nan)
         if tested.any():
             q[tested] = benjamini_hochberg(p[tested])
-        shown_NK = codes_NK[np.isin(gender_N, ("F", "M"))] > 0
-        pmi_KK, both_KK = _pmi(shown_NK)
+        pmi_KK, both_KK = _pmi(matrix_NK[np.isin(gender_N, ("F", "M"))] > 0)
         rows = []
         for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             values = (float(column[number]) for column in (correlation["F"], correlation["M"], z, p, q))
@@ -135,11 +134,14 @@ def _check_shortlist(features: Sequence[FeatureRef], n_columns: int) -> None:
         raise InputError(f"{len(features)} latents make {len(features) * (len(features) - 1) // 2} pairs; hand in a shortlist of at most {MAX_LATENTS}")
 
 
-def _cluster_means(codes_NK: np.ndarray, clusters_N: np.ndarray, shown: str) -> np.ndarray:
-    if not len(codes_NK):
+def _cluster_means(matrix_NK: sparse.csr_array, clusters_N: np.ndarray, shown: str) -> np.ndarray:
+    """Mean codes of each cluster [G, K]; only these, far fewer than images, are ever dense."""
+    n_rows = matrix_NK.shape[0]
+    if not n_rows:
         raise InputError(f"no image of visual gender {shown}; interactions compare women's and men's images")
-    index_N, _ = cluster_index(clusters_N)
-    return cluster_sums(clusters_N, codes_NK) / np.bincount(index_N)[:, None]
+    index_N, n_clusters = cluster_index(clusters_N)
+    weight_N = 1 / np.bincount(index_N)[index_N]
+    return (sparse.csr_array((weight_N, (index_N, np.arange(n_rows))), shape=(n_clusters, n_rows)) @ matrix_NK).toarray()
 
 
 def _rank_correlation(mean_GK: np.ndarray) -> np.ndarray:
@@ -157,10 +159,11 @@ def _fisher(r_first: np.ndarray, n_first: int, r_second: np.ndarray, n_second: i
     return (first - second) / np.sqrt(1.06 / (n_first - 3) + 1.06 / (n_second - 3))
 
 
-def _pmi(fires_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pmi(fires_NK: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     """(pointwise mutual information of firing in nats, rows on which both fire); -inf for pairs that never fire together, 0 where a latent never fires."""
-    share_K = fires_NK.mean(axis=0)
-    both_KK = fires_NK.T.astype(np.float64) @ fires_NK
-    expected_KK = np.outer(share_K, share_K) * len(fires_NK)
+    counts_NK = fires_NK.astype(np.float64)
+    share_K = np.asarray(counts_NK.mean(axis=0)).ravel()
+    both_KK = (counts_NK.T @ counts_NK).toarray()
+    expected_KK = np.outer(share_K, share_K) * fires_NK.shape[0]
     ratio_KK = np.divide(both_KK, expected_KK, out=np.ones_like(both_KK), where=expected_KK > 0)
     return np.log(ratio_KK, out=np.full_like(ratio_KK, -np.inf), where=ratio_KK > 0), both_KK

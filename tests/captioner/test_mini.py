@@ -188,7 +188,7 @@ class Stopping(SilentReporter):
         self.after = after
 
     def task(self, label: str, total: int, unit: str = "rows") -> Any:
-        outer, inner = self, super().task(label, total, unit)
+        outer = self
 
         class Task:
             def __enter__(self) -> Task:
@@ -197,7 +197,6 @@ class Stopping(SilentReporter):
             def __exit__(self, *exc: object) -> None: ...
 
             def advance(self, amount: int = 1, **fields: float | str) -> None:
-                inner.advance(amount, **fields)
                 outer.after -= amount if label == "projector" else 0
                 if outer.after < 0:
                     raise KeyboardInterrupt

@@ -104,7 +104,13 @@ def train(
 
 _shared_command("analyze", "What the model does (bias in captions) and which latents carry gender.\n\nExample: saebias analyze --only behavior")
 _stage_command("steer", "steer", "Interventions on the chosen latents, beside their controls.\n\nExample: saebias steer --set steer.layer=4")
-_stage_command("mechanistic", "mechanistic", "Logit lens, probes, cross-lingual alignment.\n\nExample: saebias mechanistic --only lens")
+_stage_command(
+    "mechanistic",
+    "mechanistic",
+    "Looks inside: what each layer would say, where gender can be read, which parts write it, and what the latents do in each language.\n\n"
+    "Parts: lens, probes, alignment, attribution, patching, factored, codes, profile, specificity, matching, contrast, grammar, interactions;\n"
+    "a tool's name does as well, such as LogitLens.\n\nExample: saebias mechanistic --only lens",
+)
 _stage_command("plot", "plot", "Figures with their data, and one HTML report that works offline.\n\nExample: saebias plot")
 _stage_command(None, "run-all", "All stages, resumable: what is up to date is skipped.\n\nExample: saebias run-all -c demo --set runtime.artifacts=/tmp/demo")
 

@@ -19,7 +19,7 @@ from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stage
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
 from saebias.stages.model_presence import absent_model
-from saebias.stages.registry import STAGES
+from saebias.stages.registry import STAGES, TOOL_PARTS
 from saebias.store.catalogue import catalogue_path
 from saebias.store.files import free_bytes
 
@@ -38,7 +38,7 @@ def run_group(
     """Run the stages of a command (None: all) and return the exit code. `worker` such as `0/4`; without it a job array says it, for what can be shared."""
     slot = None if worker is None else parse_slot(worker)
     cfg = load_config(config, overrides)
-    wanted = select_stages(STAGES, group, only)
+    wanted = select_stages(STAGES, group, only, TOOL_PARTS)
     if slot is None and group is not None and all(stage.parallel for stage in STAGES if stage.name in wanted):
         slot = slot_of_array(os.environ)
     if group is not None:

@@ -29,7 +29,7 @@ _PAIRINGS = 99
 class AlignmentRow:
     """One measure at one layer, between its floor (what unrelated languages reach) and its ceiling (what perfect agreement reaches).
 
-    `p`: share of permutations that reach the value, one-sided, (1 + #) / (1 + n); None where nothing was permuted for it.
+    `p`: share of permutations that reach the value (of a cosine: its size), (1 + #) / (1 + n); None where nothing was permuted for it.
     """
 
     layer: int
@@ -91,7 +91,11 @@ def alignment_rows(paired: PairedActivations, *, seed: int, n_permutations: int 
 
 
 def _direction_rows(clear: PairedActivations, seed: int, n_permutations: int) -> list[AlignmentRow]:
-    """Cosine of the difference-of-means directions: corrected for split-half reliability (ceiling 1), and raw (ceiling sqrt of the reliabilities)."""
+    """Cosine of the difference-of-means directions: corrected for split-half reliability (ceiling 1), and raw (ceiling sqrt of the reliabilities).
+
+    Each has the floor of its own kind: the corrected one, which shared pictures do not raise, that of unrelated contrasts in the two languages; the raw one
+    that of any one contrast of the same pictures.
+    """
     female_N = clear.is_female_N
     found = direction_cosine(clear.en_ND, female_N, clear.ar_ND, female_N, clear.cluster_N, seed=seed, n_splits=_SPLITS, n_permutations=n_permutations)
 
@@ -103,8 +107,10 @@ def _direction_rows(clear: PairedActivations, seed: int, n_permutations: int) ->
     ceiling = float(np.sqrt(max(0.0, found.reliability_a) * max(0.0, found.reliability_b)))
     counts = found.n_rows, found.n_clusters
     note = "; ".join(filter(None, [found.note, note]))
+    # NaN where nothing was permuted, or there is no cosine: a p that is not there.
+    p = None if np.isnan(found.p) else found.p
     return [
-        AlignmentRow(clear.layer, "direction_cosine", found.corrected, float(low_2[0]), float(high_2[0]), found.floor, 1.0, *counts, note),
+        AlignmentRow(clear.layer, "direction_cosine", found.corrected, float(low_2[0]), float(high_2[0]), found.unrelated, 1.0, *counts, note, p),
         AlignmentRow(clear.layer, "direction_cosine_raw", found.cosine, float(low_2[1]), float(high_2[1]), found.floor, ceiling, *counts, note),
     ]
 

@@ -26,7 +26,7 @@ VERDICTS = ("shared", "separate", "hierarchical", "null", "one language", "undec
 
 @dataclass(frozen=True)
 class LanguageContrast:
-    """The verdict, the angle between the gender directions (degrees, corrected; NaN where not reliable), the rows it rests on, and what limits it."""
+    """The verdict, the angle between the gender directions (degrees, corrected; NaN where there are no reliable ones), the rows behind it, and its limits."""
 
     verdict: str
     angle_degrees: float
@@ -39,9 +39,10 @@ class ContrastiveLanguageAnalyzer:
     """Compares a layer's encoding of visible gender in English and Arabic.
 
     null: no probe reads gender in either language (permutation p above `alpha`); one language: in one only. Else by the corrected cosine: shared at
-    `shared_from` or more, separate at `separate_to` or less, hierarchical between; undecided when the 95 % interval reaches from separate to shared, or
-    when the directions are not reliable. The note says where the cosine is not above its floor: the same pictures are seen in both languages, so any
-    contrast of them agrees somewhat, and a planted hierarchy of few shared latents does not reach higher.
+    `shared_from` or more, separate at `separate_to` or less, hierarchical between; undecided when the 95 % interval reaches from separate to shared, when
+    the directions are not reliable, or when a cosine that would show something shared is not above what unrelated contrasts of the two languages reach
+    (its floor): where few axes carry most of the variance, any two directions agree. The note says that, and where the raw cosine is not above that of any
+    contrast of the same pictures: then gender is shared no more than everything else these pictures show.
     """
 
     alpha: float = 0.01
@@ -67,9 +68,12 @@ class ContrastiveLanguageAnalyzer:
         rows = list(known) if known is not None else alignment_rows(paired, seed=seed, n_permutations=self.n_permutations, n_folds=self.n_folds)
         if codes is not None:
             rows += latent_effect_rows(paired.layer, *codes, paired.gender_N, paired.cluster_N)
-        cosine = next(row for row in rows if row.measure == "direction_cosine")
+        cosine, raw = (next(row for row in rows if row.measure == measure) for measure in ("direction_cosine", "direction_cosine_raw"))
+        if not all(present):
+            absent = " and ".join(name for name, found in zip(("English", "Arabic"), present, strict=True) if not found)
+            return LanguageContrast(self._verdict(present, cosine), float("nan"), tuple(rows), f"no probe reads gender in {absent}: no direction to compare")
         angle = float(np.degrees(np.arccos(np.clip(cosine.value, -1, 1)))) if not np.isnan(cosine.value) else float("nan")
-        return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows), _limits(cosine))
+        return LanguageContrast(self._verdict(present, cosine), angle, tuple(rows), _limits(cosine, raw, self.separate_to))
 
     def _is_present(self, x_ND: np.ndarray, clear: PairedActivations, seed: int) -> bool:
         found = probe(x_ND, clear.is_female_N, clear.cluster_N, seed=seed, n_folds=self.n_folds, n_control=0, n_permutations=self.n_permutations)
@@ -82,17 +86,25 @@ class ContrastiveLanguageAnalyzer:
             return "one language"
         if np.isnan([cosine.value, cosine.low, cosine.high]).any() or (cosine.low <= self.separate_to and cosine.high >= self.shared_from):
             return "undecided"
-        if cosine.value >= self.shared_from:
-            return "shared"
-        return "separate" if cosine.value <= self.separate_to else "hierarchical"
+        if cosine.value <= self.separate_to:
+            return "separate"
+        if _at_floor(cosine):
+            return "undecided"
+        return "shared" if cosine.value >= self.shared_from else "hierarchical"
 
 
-def _limits(cosine: AlignmentRow) -> str:
+def _at_floor(cosine: AlignmentRow) -> bool:
+    return cosine.floor is not None and cosine.value <= cosine.floor
+
+
+def _limits(cosine: AlignmentRow, raw: AlignmentRow, separate_to: float) -> str:
     """What the reader of a verdict must know of the cosine it rests on."""
     if np.isnan(cosine.value):
         return cosine.note or "a gender direction is not reliable"
-    if cosine.floor is not None and cosine.low <= cosine.floor:
-        return f"cosine from {cosine.low:.2f} is not above the {cosine.floor:.2f} that permuted labels reach: any contrast of these pictures agrees as much"
+    if cosine.value > separate_to and _at_floor(cosine):
+        return f"cosine {cosine.value:.2f} is not above the {cosine.floor:.2f} that unrelated contrasts of the two languages reach: nothing shared is shown"
+    if raw.floor is not None and raw.value <= raw.floor:
+        return f"raw cosine {raw.value:.2f} is not above {raw.floor:.2f}, that of permuted labels: any contrast of these pictures agrees as much"
     return ""
 
 

@@ -133,15 +133,20 @@ def ancestors(planned: dict[str, PlannedStage], name: str) -> list[str]:
     return _ancestor_names({known: item.stage for known, item in planned.items()}, name)
 
 
-def select_stages(stages: Sequence[Stage], group: str | None, only: Sequence[str] = ()) -> list[str]:
-    """Names of the stages of a command (None: all), narrowed to `only`; raises ConfigError naming what there is."""
+def select_stages(stages: Sequence[Stage], group: str | None, only: Sequence[str] = (), other_names: Mapping[str, str] | None = None) -> list[str]:
+    """Names of the stages of a command (None: all), narrowed to `only`; raises ConfigError naming what there is.
+
+    `other_names`: further names of stages, in any case.
+    """
     names = [stage.name for stage in stages if group is None or stage.group == group]
     if not only:
         return names
     chosen = []
-    for part in only:
+    stage_of = {other.lower(): name for other, name in (other_names or {}).items()}
+    for asked in only:
+        part = stage_of.get(asked.lower(), asked)
         hits = [name for name in names if name == part or name.partition(".")[2] == part or name.partition(".")[0] == part]
         if not hits:
-            raise ConfigError(f"--only {part}: no such part; there are {', '.join(n.partition('.')[2] or n for n in names)}")
+            raise ConfigError(f"--only {asked}: no such part; there are {', '.join(n.partition('.')[2] or n for n in names)}")
         chosen += [hit for hit in hits if hit not in chosen]
     return chosen

@@ -48,7 +48,7 @@ def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, 
     from saebias.mechanistic.alignment import PairedActivations, alignment_rows
     from saebias.mechanistic.probes import READS_CAPTION
 
-    en, ar = _paired(source)
+    en, ar = paired_decisions(source)
     is_read = say_caption_is_read(ctx, en, "alignment") | say_caption_is_read(ctx, ar, "alignment")
     rows, points = [], []
     with threadpool_limits(1), ctx.reporter.task("aligning languages", len(source.hooks), "layers") as task:
@@ -64,16 +64,21 @@ def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, 
     return [nan_to_null(asdict(row)) for row in rows], points
 
 
-def _paired(source: Source) -> tuple[TokenIndex, TokenIndex]:
-    """The decision rows of samples that have one in both languages, in the same order; raises InputError when there is none."""
+def paired_decisions(source: Source) -> tuple[TokenIndex, TokenIndex]:
+    """The decision rows of samples that have one in both languages, in the same order; raises NotEnoughData when there is none."""
     known = source.row_gender != "-"
-    parts = [source.index.where(source.index.decision & known & (source.index.language == language)) for language in LANGUAGES]
+    parts = [first_of_sample(source.index.where(source.index.decision & known & (source.index.language == language))) for language in LANGUAGES]
     shared = np.intersect1d(parts[0].sample_id.astype(str), parts[1].sample_id.astype(str))
     if len(shared) == 0:
         raise NotEnoughData("mechanistic: no image has a decision row in both languages; alignment needs English and Arabic captions of the same images")
     kept = [part.where(np.isin(part.sample_id.astype(str), shared)) for part in parts]
     assert list(kept[0].sample_id) == list(kept[1].sample_id), "shards hold samples in one order for both languages"
     return kept[0], kept[1]
+
+
+def first_of_sample(part: TokenIndex) -> TokenIndex:
+    """One row per sample: a picture asked in several ways has several decision rows; the first speaks for it, or it would count more than others."""
+    return part.where(np.isin(np.arange(len(part)), np.unique(part.sample_id.astype(str), return_index=True)[1]))
 
 
 def _points(source: Source, layer: int, x_ND: np.ndarray, sample_ids: np.ndarray, n_english: int) -> list[dict[str, Any]]:
@@ -127,5 +132,5 @@ MECHANISTIC_ALIGNMENT = _stage(
     ("alignment", "gender_projections"),
     ("mechanistic.folds", "mechanistic.permutations"),
     0.004,
-    version=2,
+    version=3,
 )

@@ -15,6 +15,7 @@ from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.activation_source import Source, open_source, say_caption_is_read
 from saebias.stages.label_access import label_sources, lexicon_files
+from saebias.stages.mechanistic import first_of_sample
 from saebias.stages.model_access import model_files
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ def held_out(ctx: StageContext, languages: Sequence[str]) -> dict[str, HeldOut]:
     found = {}
     for language in languages:
         part = index.where(index.decision & (index.language == language) & np.isin(index.split, ("select", "report")))
-        # A picture asked in several ways has several decision rows; the first speaks for it, or it would count more than others.
-        part = part.where(np.isin(np.arange(len(part)), np.unique(part.sample_id.astype(str), return_index=True)[1]))
+        part = first_of_sample(part)
         say_caption_is_read(ctx, part, f"the tools on latents ({language})")
         of = [samples[sample_id] for sample_id in part.sample_id]
         gender = np.array([row["visual_gender"] or "-" for row in of], dtype=str)
@@ -188,7 +188,15 @@ def paired_rows(ctx: StageContext) -> tuple[HeldOut, HeldOut]:
 
 
 def latents_stage(
-    part: str, run: Any, help_text: str, tables: tuple[str, ...], *, needs: tuple[str, ...] = (), reads: tuple[str, ...] = (), seconds: float = 4.0
+    part: str,
+    run: Any,
+    help_text: str,
+    tables: tuple[str, ...],
+    *,
+    needs: tuple[str, ...] = (),
+    reads: tuple[str, ...] = (),
+    seconds: float = 4.0,
+    version: int = 1,
 ) -> Stage:
     """The stage of a tool that reads the codes: behind the quality gate that `analyze.features` holds."""
     return Stage(
@@ -200,6 +208,7 @@ def latents_stage(
         tables=tables,
         inputs=model_files if "model" in reads else lambda cfg: [],
         estimate=lambda cfg: Estimate(4 * 2**20, 800 * 2**20, 1 + seconds * cfg.data.n / 2000),
+        version=version,
     )
 
 

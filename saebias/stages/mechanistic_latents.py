@@ -161,38 +161,45 @@ def _most_firing(fires_F: np.ndarray, limit: int) -> np.ndarray:
 def run_contrast(ctx: StageContext) -> None:
     """Per layer: rungs L1 to L3 of the claim ladder and the verdict; L4 is joined from steering in the view claim_ladder."""
     from saebias.mechanistic.alignment import PairedActivations
-    from saebias.mechanistic.contrastive import ContrastiveLanguageAnalyzer
+    from saebias.mechanistic.contrastive import ContrastiveLanguageAnalyzer, latent_effect_rows
     from saebias.stages.activation_source import open_source
+    from saebias.stages.mechanistic import paired_decisions
 
     cfg = ctx.cfg.mechanistic
     tool = ContrastiveLanguageAnalyzer(n_permutations=max(99, min(cfg.permutations, 199)), n_folds=cfg.folds)
     source = open_source(ctx)
     known = _known_rows(ctx)
 
-    pairs = cache(lambda: paired_rows(ctx))
+    # Directions and probes are of the images that alignment read; codes only of those that no dictionary was trained on.
+    pairs, every = cache(lambda: paired_rows(ctx)), cache(lambda: paired_decisions(source))
 
     def compute(layer: LayerCodes) -> Tables:
         from saebias.identifiers import HookPoint
 
         en, ar = pairs()
+        all_en, all_ar = every()
         if layer.layer not in known:
             raise NotEnoughData(f"mechanistic: layer {layer.layer} has no rows of alignment; see what `mechanistic --only alignment` left out")
         hook = HookPoint.parse(layer.hook)
-        # Activations are read in order of row, codes in order of sample.
-        x_en_ND, x_ar_ND = (source.array.read_rows(hook, np.sort(rows.row))[np.argsort(np.argsort(rows.row))] for rows in (en, ar))
-        paired = PairedActivations(layer.layer, x_en_ND, x_ar_ND, np.where(en.gender == "-", "A", en.gender), en.cluster)
+        x_en_ND, x_ar_ND = (source.array.read_rows(hook, rows.row) for rows in (all_en, all_ar))
+        paired = PairedActivations(layer.layer, x_en_ND, x_ar_ND, source.gender(all_en.sample_id), source.column(all_en.sample_id, "cluster_id"))
         try:
-            found = tool.read(paired, codes=(layer.at(en.row), layer.at(ar.row)), known=known[layer.layer], seed=ctx.seed(layer.hook))
+            found = tool.read(paired, known=known[layer.layer], seed=ctx.seed(layer.hook))
+            of_latents = latent_effect_rows(layer.layer, layer.at(en.row), layer.at(ar.row), en.gender, en.cluster)
         except InputError as error:
             raise NotEnoughData(f"mechanistic: layer {layer.layer}: {error}") from None
-        rungs = [{**nan_to_null(asdict(row)), "rung": _RUNG_OF[row.measure]} for row in found.rows if row.measure in _RUNG_OF]
-        counts = {"n_images": len(en.row), "n_clusters": len(np.unique(en.cluster)), "split": HELD_OUT}
+        rungs = [{**nan_to_null(asdict(row)), "rung": _RUNG_OF[row.measure]} for row in (*found.rows, *of_latents) if row.measure in _RUNG_OF]
+        clear = paired.clear
+        counts = {"n_images": len(clear.gender_N), "n_clusters": len(np.unique(clear.cluster_N)), "split": EVERY}
         angle = none_if_nan(found.angle_degrees)
         verdict = {"layer": layer.layer, "verdict": found.verdict, "angle_degrees": angle, **counts, "note": found.note or None}
         return {"language_contrast": rungs, "language_verdicts": [verdict]}
 
     run_layers(ctx, "contrasting languages", compute)
 
+
+EVERY = "sae+select+report"
+"""Splits of the verdict: directions and probes read activations, not a dictionary, and nothing is chosen by them."""
 
 _RUNG_OF: Mapping[str, str] = {
     "probe_transfer_en_ar": "L1",
@@ -233,4 +240,5 @@ MECHANISTIC_CONTRAST = latents_stage(
     needs=("mechanistic.alignment",),
     reads=("mechanistic.permutations", "mechanistic.folds"),
     seconds=8.0,
+    version=2,
 )

@@ -40,3 +40,17 @@ STAGES = (
     MECHANISTIC_INTERACTIONS,
     PLOT,
 )
+
+TOOL_PARTS = {
+    "LogitLens": "mechanistic.lens",
+    "TransformerProbeAnalyzer": "mechanistic.probes",
+    "FactoredMatrix": "mechanistic.factored",
+    "LanguageFeatureProfile": "mechanistic.profile",
+    "LanguageSpecificFeatureIdentifier": "mechanistic.specificity",
+    "CrossLingualFeatureAligner": "mechanistic.matching",
+    "ContrastiveLanguageAnalyzer": "mechanistic.contrast",
+    "MorphologicalGenderAnalyzer": "mechanistic.grammar",
+    "SemanticGenderAnalyzer": "mechanistic.grammar",
+    "InteractionPatternAnalyzer": "mechanistic.interactions",
+}
+"""The stage that runs each tool, for people who know the tool's name. HookPoint and ActivationCache are what the tools are made of and run nothing."""

@@ -108,7 +108,12 @@ def _fit_and_score(x_ND: np.ndarray, y_ND: np.ndarray, fit_N: np.ndarray) -> flo
 
 @dataclass(frozen=True)
 class DirectionCosine:
-    """Cosine of two difference-of-means directions. `corrected` is free of sampling noise, `floor` is what permuted labels reach in 95 % of draws."""
+    """Cosine of two difference-of-means directions. `corrected` is free of sampling noise.
+
+    `floor`: what one permutation of the labels, the same in both, reaches in 95 % of draws: any contrast of the same rows, with the noise that they share.
+    `unrelated`: what two permutations that have nothing to do with each other reach: chance in a space where few axes carry most of the variance.
+    `p`: share of unrelated permutations whose |cosine| reaches |corrected|.
+    """
 
     cosine: float
     corrected: float
@@ -118,6 +123,8 @@ class DirectionCosine:
     n_rows: int
     n_clusters: int
     note: str = ""
+    unrelated: float = float("nan")
+    p: float = float("nan")
 
 
 def direction_cosine(
@@ -127,22 +134,27 @@ def direction_cosine(
 
     corrected = <a_1, b_2> / sqrt(<a_1, a_2> <b_1, b_2>), inner products of directions from disjoint random halves of the clusters, averaged over `n_splits`
     (Spearman's correction, in a form where the images that both languages share add nothing). Reliabilities are split-half cosines stepped up to full length
-    (Spearman-Brown). `floor`: 95th percentile of |raw cosine| with labels permuted among clusters, the same permutation in a and b. NaN with a note when
-    a half lacks one of the groups or a reliability is not positive. Raises InputError when the label varies within a cluster.
+    (Spearman-Brown). `floor`: 95th percentile of |raw cosine| with labels permuted among clusters, the same permutation in a and b; `unrelated`: the same with
+    a permutation of its own in each, which shares no noise, so it is what `corrected` is held against (`p`). NaN with a note when a half lacks one of the
+    groups or a reliability is not positive. Raises InputError when the label varies within a cluster.
     """
     x_a_ND, x_b_ND, y_a_N, y_b_N = finite(x_a, "x_a"), finite(x_b, "x_b"), binary(y_a), binary(y_b)
     index_N, n_clusters = cluster_index(clusters)
     rows = same_rows(x_a=x_a_ND, x_b=x_b_ND, y_a=y_a_N, y_b=y_b_N, clusters=index_N)
     halves = _half_inner_products((x_a_ND, y_a_N), (x_b_ND, y_b_N), index_N, n_clusters, n_splits, np.random.default_rng(seed))
     raw = _cosine(_direction(x_a_ND, y_a_N), _direction(x_b_ND, y_b_N))
-    floor = _permutation_floor(x_a_ND, x_b_ND, y_a_N, y_b_N, index_N, n_clusters, n_permutations, seed)
+    floor, unrelated_R = _permuted_cosines(x_a_ND, x_b_ND, y_a_N, y_b_N, index_N, n_clusters, n_permutations, seed)
+    unrelated = _q95(unrelated_R)
     if halves is None:
-        return DirectionCosine(raw, np.nan, np.nan, np.nan, floor, rows, n_clusters, "a half of the clusters lacks one group")
+        return DirectionCosine(raw, np.nan, np.nan, np.nan, floor, rows, n_clusters, "a half of the clusters lacks one group", unrelated)
     ab, aa, bb, cosine_aa, cosine_bb = halves
     reliability_a, reliability_b = 2 * cosine_aa / (1 + cosine_aa), 2 * cosine_bb / (1 + cosine_bb)
     if aa <= 0 or bb <= 0:
-        return DirectionCosine(raw, np.nan, reliability_a, reliability_b, floor, rows, n_clusters, "a direction is not reliable (split halves disagree)")
-    return DirectionCosine(raw, float(ab / np.sqrt(aa * bb)), reliability_a, reliability_b, floor, rows, n_clusters)
+        note = "a direction is not reliable (split halves disagree)"
+        return DirectionCosine(raw, np.nan, reliability_a, reliability_b, floor, rows, n_clusters, note, unrelated)
+    corrected = float(ab / np.sqrt(aa * bb))
+    p = float((1 + (unrelated_R >= abs(corrected)).sum()) / (1 + len(unrelated_R))) if len(unrelated_R) else float("nan")
+    return DirectionCosine(raw, corrected, reliability_a, reliability_b, floor, rows, n_clusters, "", unrelated, p)
 
 
 def _direction(x_ND: np.ndarray, y_N: np.ndarray) -> np.ndarray:
@@ -168,20 +180,28 @@ def _half_inner_products(
     return float(ab), float(aa), float(bb), float(cosine_aa), float(cosine_bb)
 
 
-def _permutation_floor(
+def _permuted_cosines(
     x_a_ND: np.ndarray, x_b_ND: np.ndarray, y_a_N: np.ndarray, y_b_N: np.ndarray, index_N: np.ndarray, n_clusters: int, n_permutations: int, seed: int
-) -> float:
+) -> tuple[float, np.ndarray]:
+    """(95th percentile of |cosine| under one permutation for both, |cosines| of a under one permutation with b under the next)."""
     labels_G = np.zeros((n_clusters, 2), dtype=bool)
     labels_G[index_N] = np.stack([y_a_N, y_b_N], axis=1)
     if (labels_G[index_N] != np.stack([y_a_N, y_b_N], axis=1)).any():
         raise InputError("a cluster holds rows of both groups; permuting among clusters needs one group per cluster (cluster by drawing, not by scene)")
     order_RG = permute_within(np.arange(n_clusters), None, index_N, n_permutations, seed)
-    cosines = []
+    drawn = []
     for order_G in order_RG:
         y_N = labels_G[order_G][index_N]
         if y_N.any(axis=0).all() and not y_N.all(axis=0).any():
-            cosines.append(abs(_cosine(_direction(x_a_ND, y_N[:, 0]), _direction(x_b_ND, y_N[:, 1]))))
-    return float(np.quantile(cosines, 0.95)) if cosines else float("nan")
+            drawn.append((_direction(x_a_ND, y_N[:, 0]), _direction(x_b_ND, y_N[:, 1])))
+    same_R = np.array([abs(_cosine(a_D, b_D)) for a_D, b_D in drawn])
+    # With fewer than three permutations the next one would be the same pair turned round.
+    following = [*drawn[1:], drawn[0]] if len(drawn) > 2 else []
+    return _q95(same_R), np.array([abs(_cosine(a_D, b_D)) for (a_D, _), (_, b_D) in zip(drawn, following, strict=False)])
+
+
+def _q95(values_R: np.ndarray) -> float:
+    return float(np.quantile(values_R, 0.95)) if len(values_R) else float("nan")
 
 
 def _spectrum(x: ArrayLike) -> np.ndarray:

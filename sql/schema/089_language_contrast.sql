@@ -14,5 +14,5 @@ create table language_contrast (
     n_clusters integer not null,
     note       varchar
 );
-comment on column language_contrast.p is 'One-sided permutation p against the floor; null where nothing was permuted.';
+comment on column language_contrast.p is 'Permutation p against the floor, one-sided (of a cosine: of its size); null where nothing was permuted.';
 comment on table language_contrast is 'L1 probes that cross over, L2 gender directions, L3 latents of one joint dictionary. L4, causal transfer, is measured by steering.';

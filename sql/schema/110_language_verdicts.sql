@@ -9,4 +9,4 @@ create table language_verdicts (
     n_clusters    integer not null,
     note          varchar
 );
-comment on table language_verdicts is 'Verdict on visible gender from probes in both languages and the reliability-corrected cosine of the gender directions.';
+comment on table language_verdicts is 'Verdict on visible gender from probes in both languages and the reliability-corrected cosine of the gender directions, over the images counted here.';

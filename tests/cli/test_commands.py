@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from saebias import mechanistic
 from saebias.cli.main import main
 from saebias.errors import ConfigError
+from saebias.stages.registry import STAGES, TOOL_PARTS
 from saebias.stages.threads import usable_device
 
 COMMANDS = ["prepare", "extract", "train", "analyze", "steer", "plot", "mechanistic", "run-all", "query", "status"]
@@ -58,6 +60,16 @@ def refused(result: Result) -> str:
 def test_every_command_has_help_with_an_example(saebias, command: str) -> None:
     result = saebias(command, "--help")
     assert result.code == 0 and f"Example: saebias {command}" in result.out
+
+
+def test_help_of_mechanistic_lists_every_part_and_each_tool_has_one(saebias) -> None:
+    parts = [stage.name.partition(".")[2] for stage in STAGES if stage.group == "mechanistic"]
+    said = " ".join(saebias("mechanistic", "--help").out.split())
+    assert f"Parts: {', '.join(parts)};" in said
+    assert set(TOOL_PARTS) | {"HookPoint", "ActivationCache"} == set(mechanistic.__all__)
+    assert set(TOOL_PARTS.values()) <= {stage.name for stage in STAGES}
+    for tool in ("FactoredMatrix", "logitlens"):
+        assert "prepare" in refused(saebias("mechanistic", "--only", tool)), "known, and says what is missing first"
 
 
 def test_help_imports_no_torch() -> None:

@@ -38,6 +38,21 @@ def test_one_direction_is_no_angle_and_orthogonal_ones_are_ninety_degrees() -> N
     assert abs(contrast("separate", 2).angle_degrees - 90) < 15
 
 
+def test_without_gender_in_both_languages_there_is_no_angle() -> None:
+    nothing = contrast("null", 1)
+    assert np.isnan(nothing.angle_degrees) and "English and Arabic" in nothing.note
+
+
+def test_a_cosine_that_unrelated_contrasts_reach_shows_nothing_shared() -> None:
+    rng = np.random.default_rng(3)
+    gender_N, axes = np.array(["F", "M"] * 100), np.eye(30)
+    sign_N, of_ar = np.where(gender_N == "F", 1, -1), 0.5 * axes[1] + np.sqrt(0.75) * axes[2]
+    # One axis carries most of the variance in both languages, though of other pictures' content in each.
+    en, ar = (4 * rng.normal(size=(200, 1)) * axes[0] + np.outer(sign_N, of) + 0.1 * rng.normal(size=(200, 30)) for of in (axes[1], of_ar))
+    found = ANALYZER.read(PairedActivations(3, en, ar, gender_N, np.arange(200)), seed=1)
+    assert found.verdict == "undecided" and "unrelated contrasts" in found.note
+
+
 def test_effects_of_joint_latents_agree_in_a_shared_world_only() -> None:
     rows = {kind: {row.measure: row for row in contrast(kind, 3).rows} for kind in ("shared", "separate")}
     assert rows["shared"]["latent_top_overlap"].value > 0.45 > rows["separate"]["latent_top_overlap"].value

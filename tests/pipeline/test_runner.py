@@ -194,6 +194,9 @@ def test_only_names_what_there_is() -> None:
     assert select_stages(TOYS, "extract", ["extract"]) == ["extract"]
     with pytest.raises(ConfigError, match="no such part"):
         select_stages(TOYS, "extract", ["lens"])
+    assert select_stages(TOYS, "extract", ["theextractor"], {"TheExtractor": "extract"}) == ["extract"]
+    with pytest.raises(ConfigError, match="--only TheExtractor: no such part"):
+        select_stages(TOYS, "extract", ["TheExtractor"], {"TheExtractor": "nowhere"})
 
 
 def test_a_parent_that_was_run_again_makes_its_children_run_again_from_nothing(tmp_path: Path) -> None:

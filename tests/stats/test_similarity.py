@@ -122,6 +122,32 @@ def test_directions_of_permuted_labels_stay_below_the_floor() -> None:
     assert np.mean(below) >= 0.88
 
 
+def anisotropic(cosine: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two languages whose pictures, each language its own, vary along one axis that they share; gender on two further axes at the given cosine."""
+    clusters_N, y_N = np.arange(200), np.arange(200) % 2 == 0
+    axes = np.eye(30)
+    of_b = cosine * axes[1] + np.sqrt(1 - cosine**2) * axes[2]
+    x_a, x_b = (4 * rng.normal(size=(200, 1)) * axes[0] + np.outer(np.where(y_N, 1, -1), of) + 0.1 * rng.normal(size=(200, 30)) for of in (axes[1], of_b))
+    return x_a, x_b, y_N, clusters_N
+
+
+def test_where_few_axes_carry_the_variance_unrelated_contrasts_agree_and_the_floor_of_the_corrected_cosine_says_so() -> None:
+    for seed in range(5):
+        x_a, x_b, y_N, clusters_N = anisotropic(0.5, np.random.default_rng(seed))
+        found = direction_cosine(x_a, y_N, x_b, y_N, clusters_N, seed=seed, n_splits=10, n_permutations=59)
+        # Gender agrees at .5, but in this space any two contrasts do.
+        assert found.unrelated > 0.9 and found.corrected < found.unrelated and found.p > 0.2
+    x_a, x_b, y_N, clusters_N = two_languages(0.8, 0.3, np.random.default_rng(1))
+    found = direction_cosine(x_a, y_N, x_b, y_N, clusters_N, seed=1, n_splits=10, n_permutations=59)
+    assert found.corrected > found.unrelated and found.p == 1 / 60
+
+
+def test_noise_that_both_languages_share_raises_the_floor_of_the_raw_cosine_and_not_that_of_unrelated_contrasts() -> None:
+    x_a, x_b, y_N, clusters_N = two_languages(0.0, 0.3, np.random.default_rng(2), shared=0.7)
+    found = direction_cosine(x_a, y_N, x_b, y_N, clusters_N, seed=2, n_splits=10, n_permutations=59)
+    assert found.floor > 0.6 > found.unrelated
+
+
 def test_a_label_that_varies_within_a_cluster_is_refused() -> None:
     x_ND = np.random.default_rng(5).normal(size=(8, 3))
     with pytest.raises(InputError, match="both groups"):

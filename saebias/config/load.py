@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -94,7 +94,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
 
 def _slices(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
     for name, field in model.model_fields.items():
-        candidates = [field.annotation, *get_args(field.annotation)]
+        # A list of slices is one value: its items have no dotted keys.
+        candidates = [field.annotation, *(() if get_origin(field.annotation) is list else get_args(field.annotation))]
         yield name, next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
@@ -141,14 +142,18 @@ def _unknown_message(key: str, overrides: Sequence[str], origin: str) -> str:
 
 
 def _validation_message(error: ValidationError, overrides: Sequence[str], origin: str) -> str:
-    first = error.errors()[0]
+    # A key that does not exist tells more than the one that is missing for it.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     names = set(known_keys()) | {k.rpartition(".")[0] for k in known_keys()}
     # pydantic appends the tried union member to the location; only the part that is a key of ours helps a reader.
     parts = [str(part) for part in first["loc"]]
     while parts and ".".join(parts) not in names:
         parts.pop()
     key = ".".join(parts) or "configuration"
+    # Unknown keys were looked for before: here it is one of an item of a list.
+    *_, index, field = (None, *first["loc"])
+    item = f"item {index}: {field}: " if isinstance(index, int) else ""
     message = first["msg"].removeprefix("Value error, ")
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" (it is {value!r})"
-    return f"{_place(key, overrides, origin)}: {key}: {message[0].lower() + message[1:]}{shown}"
+    return f"{_place(key, overrides, origin)}: {key}: {item}{message[0].lower() + message[1:]}{shown}"

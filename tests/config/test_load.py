@@ -83,6 +83,12 @@ def test_every_known_key_is_reachable_by_its_dots() -> None:
             value = getattr(value, part)
 
 
+def test_a_wrong_key_in_an_item_of_a_list_is_named() -> None:
+    for item, told in (("{hook: a}", "folder: field required"), ("{hook: a, foldr: b}", "foldr: extra inputs")):
+        with pytest.raises(ConfigError, match=f"--set train.imports.*: train.imports: item 0: {told}"):
+            load_config(None, [f"train.imports=[{item}]"])
+
+
 @given(st.dictionaries(st.text(max_size=5), st.integers(), max_size=6))
 def test_a_digest_does_not_depend_on_the_order_of_keys(values: dict[str, int]) -> None:
     turned = dict(reversed(values.items()))

@@ -35,7 +35,8 @@ class TrainConfig:
 
     batch_size: int = 128
     """Rows a step; the maker of the batches uses it too. Few rows make many steps: with the budget of `chosen_learning_rate` FVU was .188 at 1024 rows,
-    .184 at 512, .181 at 256 and .179 at 128 (1 % dead), while a row costs a fifth to a half more time with each halving."""
+    .184 at 512, .181 at 256 and .179 at 128 (1 % dead), while a row costs a fifth to a half more time with each halving. The stage
+    `train`, which makes a dozen dictionaries and more, takes `train.batch_size` instead, 512 by default."""
     learning_rate: float | None = None
     """Peak learning rate of Adam; None takes `chosen_learning_rate(steps, n_latents)`."""
     warmup_share: float = 0.05

@@ -197,5 +197,5 @@ ANALYZE_FEATURES = Stage(
     tables=("sae_quality", "sae_density", "sae_cross_entropy", "sae_stability", "latent_matches", "latent_controls", "feature_scores", "feature_sets"),
     inputs=model_files,
     estimate=_estimate,
-    version=2,
+    version=3,
 )

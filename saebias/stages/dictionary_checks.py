@@ -60,9 +60,10 @@ def quality_rows(
     import torch
 
     from saebias.sae.quality import QualityAccumulator, QualityLimits, density_histogram, quality_gate, sae_quality
+    from saebias.stages.token_index import unseen_rows
 
     limits = QualityLimits(max_fvu=ctx.cfg.train.gate_fvu, max_dead_share=ctx.cfg.train.gate_dead)
-    cells, pooled = _quality_cells(ctx, index), held_out_rows(ctx, index)
+    cells, pooled = _quality_cells(ctx, unseen_rows(array, index)), held_out_rows(ctx, array, index)
     rows, density, reasons = [], [], {}
     wanted = np.unique(np.concatenate([pooled, *cells.values()]))
     with ctx.reporter.task("measuring dictionaries", len(dictionaries), "dictionaries") as task:
@@ -84,11 +85,11 @@ def quality_rows(
     return rows, density, reasons
 
 
-def held_out_rows(ctx: StageContext, index: TokenIndex) -> np.ndarray:
-    """Activation rows of images never trained on, evenly over token kinds and languages, sorted."""
-    from saebias.stages.token_index import balanced_rows
+def held_out_rows(ctx: StageContext, array: ActivationArray, index: TokenIndex) -> np.ndarray:
+    """Activation rows of images never trained on, evenly over token kinds and languages, sorted; see `unseen_rows`."""
+    from saebias.stages.token_index import balanced_rows, unseen_rows
 
-    held_out = index.where(index.split != "sae")
+    held_out = unseen_rows(array, index)
     return held_out.row[balanced_rows(held_out, GATE_ROWS, ctx.seed("gate"))]
 
 
@@ -130,7 +131,7 @@ def stability_rows(
     """Each main dictionary matched one to one with its siblings of other seeds, and with the frozen control as a null: per pair, and per latent."""
     import torch
 
-    rows = held_out_rows(ctx, index)
+    rows = held_out_rows(ctx, array, index)
     pairs, matches = [], []
     for main in (d for d in dictionaries if d.role == "main"):
         siblings = [d for d in dictionaries if d.hook == main.hook and d.role != "main"]

@@ -78,9 +78,11 @@ def _constant(value_D: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 def _mean_text(ctx: StageContext, array: ActivationArray, index: TokenIndex, hook: HookPoint) -> Tensor:
     import torch
 
-    from saebias.stages.token_index import balanced_rows
+    from saebias.stages.token_index import balanced_rows, unseen_rows
 
-    text = index.where((index.split == "select") & (index.token_kind != "image"))
+    # Of the positions that are replaced: the first tokens of a sequence can be a hundred times longer, and would be most of a mean.
+    behind = unseen_rows(array, index)
+    text = behind.where((behind.split == "select") & (behind.token_kind != "image"))
     rows = text.row[balanced_rows(text, MEAN_ROWS, ctx.seed("mean"))]
     return torch.from_numpy(array.read_rows(hook, rows).mean(0))
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from saebias.errors import InputError
 from saebias.pipeline.stage import StageContext
+
+if TYPE_CHECKING:
+    from saebias.store.arrays import ActivationArray
+
+SAME = 0.01
+"""Two vectors are the same when their distance is at most this share of their length: more than bfloat16 rounds, less than any picture changes."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,30 @@ def balanced_rows(index: TokenIndex, max_rows: int, seed: int, weights: Mapping[
         chosen.append(taken)
         left, weight_left = left - len(taken), weight_left - weight
     return np.sort(np.concatenate(chosen))
+
+
+def unseen_rows(array: ActivationArray, index: TokenIndex) -> TokenIndex:
+    """The rows of images never trained on, without the prompt tokens that hold the same vector in every image.
+
+    What precedes the picture (in a model that reads text alone, the whole prompt) was learned from already, whichever image it is taken from.
+    """
+    held_out = index.where(index.split != "sae")
+    is_prompt = index.token_kind == "prompt"
+    seen = np.zeros(len(held_out), dtype=bool)
+    for language in np.unique(held_out.language):
+        mine = (held_out.token_kind == "prompt") & (held_out.language == language)
+        first = _first_sample(array, index.where(is_prompt & (index.language == language) & (index.split == "sae")))
+        second = _first_sample(array, held_out.where(mine))
+        same = [position for position in first.keys() & second.keys() if _is_same(first[position], second[position])]
+        seen |= mine & np.isin(held_out.position, same)
+    return held_out.where(~seen)
+
+
+def _first_sample(array: ActivationArray, index: TokenIndex) -> dict[int, np.ndarray]:
+    """The vectors of the first sample of the index at the last hook point, by position."""
+    part = index.where(index.sample_id == index.sample_id[0]) if len(index) else index
+    return dict(zip(part.position.tolist(), array.read_rows(array.hooks[-1], part.row), strict=True))
+
+
+def _is_same(first_D: np.ndarray, second_D: np.ndarray) -> bool:
+    return bool(np.linalg.norm(first_D.astype(float) - second_D) <= SAME * np.linalg.norm(first_D.astype(float)))

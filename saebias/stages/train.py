@@ -66,14 +66,16 @@ def run_train(ctx: StageContext) -> None:
 
 def _data(ctx: StageContext, array: ActivationArray) -> TrainData:
     from saebias.sae.row_order import OrderSpec
-    from saebias.stages.token_index import balanced_rows, token_index
+    from saebias.stages.token_index import balanced_rows, token_index, unseen_rows
 
     cfg = ctx.cfg.train
     index = token_index(ctx)
     index = index.where(index.position >= cfg.skip_positions)
-    parts = {split: index.where(index.split == split) for split in ("sae", "select")}
-    rows = parts["sae"].row[balanced_rows(parts["sae"], cfg.max_rows, ctx.seed("rows"), _weights(cfg.mix.model_dump(), parts["sae"]))]
-    validation = parts["select"].row[balanced_rows(parts["select"], VALIDATION_ROWS, ctx.seed("validation"))]
+    learned, unseen = index.where(index.split == "sae"), unseen_rows(array, index)
+    # The best state is chosen on the images that latents are chosen on: those of the split report decide nothing.
+    judged = unseen.where(unseen.split == "select")
+    rows = learned.row[balanced_rows(learned, cfg.max_rows, ctx.seed("rows"), _weights(cfg.mix.model_dump(), learned))]
+    validation = judged.row[balanced_rows(judged, VALIDATION_ROWS, ctx.seed("validation"))]
     if len(rows) < cfg.batch_size:
         raise InputError(f"train: {len(rows)} activation rows are fewer than train.batch_size={cfg.batch_size}; extract more samples or lower the batch size")
     refuse_missing_shards(array, np.concatenate([rows, validation]))
@@ -150,6 +152,6 @@ TRAIN = Stage(
     tables=("saes", "sae_history"),
     inputs=lambda cfg: [wanted.folder for wanted in cfg.train.imports],
     estimate=_estimate,
-    version=3,
+    version=4,
     parallel=True,
 )

@@ -72,9 +72,11 @@ def analysis_layer(layers: Iterable[int], wanted: int | None) -> int:
 
 
 def train_units(cfg: TrainConfig, hooks: list[HookPoint]) -> list[TrainUnit]:
-    """All dictionaries of a run, by hook point, the main one first; an imported one has no further seeds and no sweep."""
+    """All dictionaries of a run, by hook point, the main one first; an imported one has no further seeds and no sweep. Raises InputError for a seed named twice."""
     chosen = analysis_layer([hook.layer for hook in hooks], cfg.analysis_layer)
-    first, *further = dict.fromkeys(cfg.seeds)
+    if len(set(cfg.seeds)) < len(cfg.seeds):
+        raise InputError(f"train.seeds={cfg.seeds} names a seed twice: equal seeds make equal dictionaries, and say nothing about stability; choose others")
+    first, *further = cfg.seeds
     sizes = [(k, expansion) for k in cfg.sweep.k or [cfg.k] for expansion in cfg.sweep.expansion or [cfg.expansion]]
     folders = import_folders(cfg, hooks)
     units = []

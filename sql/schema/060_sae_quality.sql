@@ -16,7 +16,7 @@ create table sae_quality (
     n_rows          bigint not null,
     note            varchar
 );
-comment on table sae_quality is 'Centred FVU, L0 and dead share per token kind and language, on images never trained on.';
+comment on table sae_quality is 'Centred FVU, L0 and dead share per token kind and language, on images never trained on; without the prompt tokens that are the same in every image.';
 comment on column sae_quality.density_median is 'Median over latents of the share of rows on which a latent is active.';
 comment on column sae_quality.density_high is '95th percentile over latents of that share.';
 comment on column sae_quality.decoder_cosine is 'Mean over latents of the cosine between encoder column and decoder row.';

@@ -15,8 +15,11 @@ from saebias.stages.dictionaries import Dictionary
 from saebias.stages.dictionary_checks import _match
 from saebias.stages.dictionary_loss import recovered
 from saebias.stages.latent_controls import permuted_labels
+from saebias.stages.token_index import token_index, unseen_rows
+from saebias.stages.train import activations_path
+from saebias.store.arrays import ActivationArray
 
-from .planted_activations import train_context
+from .planted_activations import planted_values, train_context, write_extract
 
 HOOK = HookPoint(3)
 
@@ -45,6 +48,20 @@ def test_a_permuted_copy_is_found_again_latent_by_latent_and_an_unrelated_dictio
     null, _ = _match(ctx, main, dictionary("other", random_rows(64, 4), "control"), x_ND)
     assert null["stable_share"] < 0.05
     assert null["mean_cosine"] < null["null_cosine_high"] + 0.1
+
+
+def test_prompt_tokens_that_hold_the_same_vector_in_every_image_were_seen_in_training_whichever_image_they_are_of(tmp_path: Path):
+    values_NLD = planted_values(16 * 30)
+    position = np.arange(len(values_NLD)) % 16
+    values_NLD[position == 8] = values_NLD[8]
+    values_NLD[position == 2] = values_NLD[2]
+    ctx = train_context(write_extract(tmp_path, values_NLD), tmp_path)
+    index = token_index(ctx)
+    kept = unseen_rows(ActivationArray(activations_path(ctx)), index)
+    assert set(kept.split) == {"select"}
+    # Position 8 is of the prompt; equal vectors of a picture are no reason to leave it out.
+    assert set(kept.position.tolist()) == set(range(16)) - {8}
+    assert len(kept) == 15 * len(set(index.sample_id[index.split == "select"]))
 
 
 def test_cross_entropy_recovered_is_one_for_a_perfect_dictionary_zero_for_the_ablation_itself_and_not_clipped():

@@ -173,6 +173,7 @@ def test_a_shard_missing_in_the_middle_is_named_and_not_read_as_zeros(tmp_path):
         (["train.batch_size=4096"], InputError, "1600 activation rows are fewer than train.batch_size=4096"),
         (["train.k=64"], InputError, r"train L00.resid_post.seed7: k=64 active of 64 latents is not sparse.*see train.k"),
         (["train.expansion=0"], ConfigError, "train.expansion"),
+        (["train.seeds=[7,8,7]"], InputError, r"train.seeds=\[7, 8, 7\] names a seed twice"),
         (["train.analysis_layer=2"], InputError, "train.analysis_layer=2: activations of that layer were not kept; choose one of 0, 3"),
         (["train.mix.en=0", "train.mix.ar=0"], InputError, "train.mix gives every token kind and language that there is the weight 0"),
     ],

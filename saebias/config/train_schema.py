@@ -75,7 +75,7 @@ class TrainConfig(Slice):
     buffer_rows: int = Field(65_536, ge=1)
     """Rows that are mixed with each other and held in memory, per hook point read."""
     seeds: list[int] = Field([101, 102, 103], min_length=1)
-    """Initialisation seeds. The first makes the dictionaries that are analysed; the others tell which of their latents are stable."""
+    """Initialisation seeds. The first makes the dictionaries that are analysed; the others, started from other rows, tell which of their latents are stable."""
     seed_layers: Literal["analysis", "all"] = "analysis"
     """Where the further seeds are trained: at the analysis layer, or at every layer kept."""
     analysis_layer: int | None = Field(None, ge=0)

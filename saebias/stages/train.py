@@ -47,7 +47,7 @@ def run_train(ctx: StageContext) -> None:
     names = ctx.pending(list(units))
     if not names:
         return
-    data, config = _data(ctx, array), _trainer_config(ctx.cfg)
+    data = _data(ctx, array)
     if any(unit.seed == data.order.seed for unit in units.values()):
         raise InputError(f"train: initialisation seed {data.order.seed} is also the seed of the data order; change train.seeds")
     # Imported ones first: a folder that cannot be used is said before anything is trained.
@@ -56,12 +56,12 @@ def run_train(ctx: StageContext) -> None:
     names = [name for name in names if units[name].folder is None]
     ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
     if ctx.crew is None:
-        for group in passes([_waiting(ctx, data, units[name], config) for name in names], data):
-            run_pass(ctx, data, group, config)
+        for group in passes([_waiting(ctx, data, units[name]) for name in names], data):
+            run_pass(ctx, data, group)
     else:
         # Several workers share the dictionaries, not the reading: each takes one when it is free.
         for name in ctx.claimed(names):
-            run_pass(ctx, data, [_waiting(ctx, data, units[name], config)], config)
+            run_pass(ctx, data, [_waiting(ctx, data, units[name])])
 
 
 def _data(ctx: StageContext, array: ActivationArray) -> TrainData:
@@ -92,26 +92,30 @@ def _weights(mix: dict[str, float], index: TokenIndex) -> dict[tuple[str, str], 
     return weights
 
 
-def _trainer_config(cfg: Config) -> TrainConfig:
+def _trainer_config(cfg: Config, seed: int) -> TrainConfig:
     from saebias.sae.trainer import TrainConfig
 
     train = cfg.train
     return TrainConfig(
-        batch_size=train.batch_size, learning_rate=train.learning_rate, aux_coefficient=train.aux_coefficient, dead_after_tokens=train.dead_after_rows
+        batch_size=train.batch_size,
+        learning_rate=train.learning_rate,
+        aux_coefficient=train.aux_coefficient,
+        dead_after_tokens=train.dead_after_rows,
+        init_part=(train.seeds.index(seed), len(train.seeds)),
     )
 
 
-def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit, config: TrainConfig) -> Waiting:
+def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit) -> Waiting:
     """The unit with what its checkpoint must agree in, and how far that is."""
     from saebias.sae.checkpoint import checkpoint_facts
 
-    spec, order = unit.spec(ctx.cfg.train.architecture, data.array.d_model), asdict(data.order)
+    spec, config, order = unit.spec(ctx.cfg.train.architecture, data.array.d_model), _trainer_config(ctx.cfg, unit.seed), asdict(data.order)
     identity: dict[str, object] = {"hook": unit.hook.name, "steps": data.steps, "validations": ctx.cfg.train.validations, "patience": ctx.cfg.train.patience}
     identity |= {f"order.{key}": value for key, value in order.items()} | asdict(config) | asdict(spec)
     identity["rows"] = hashlib.sha256(np.concatenate([data.rows, data.validation]).tobytes()).hexdigest()[:16]
     path = ctx.folder / "checkpoints" / f"{unit.name}.safetensors"
     facts = checkpoint_facts(path, identity)
-    return Waiting(unit, path, identity, 0 if facts is None else facts["training"]["step"])
+    return Waiting(unit, config, path, identity, 0 if facts is None else facts["training"]["step"])
 
 
 def _estimate(cfg: Config) -> Estimate:

@@ -55,6 +55,7 @@ class Waiting:
     """A dictionary to train, with the place of the checkpoint that it goes on from."""
 
     unit: TrainUnit
+    config: TrainConfig
     path: Path
     identity: dict[str, object]
     """What the checkpoint must agree in."""
@@ -79,7 +80,7 @@ def passes(waiting: Sequence[Waiting], data: TrainData) -> Iterator[list[Waiting
             yield group
 
 
-def run_pass(ctx: StageContext, data: TrainData, group: Sequence[Waiting], config: TrainConfig) -> None:
+def run_pass(ctx: StageContext, data: TrainData, group: Sequence[Waiting]) -> None:
     """Train the dictionaries of one pass and write each as its own unit."""
     from saebias.sae.batches import ShuffledRows
     from saebias.sae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -87,7 +88,7 @@ def run_pass(ctx: StageContext, data: TrainData, group: Sequence[Waiting], confi
 
     hooks = list(dict.fromkeys(item.unit.hook for item in group))
     with ShuffledRows(data.reader(hooks), data.order) as rows:
-        pupils = [Pupil(item.unit.name, training, hooks.index(item.unit.hook)) for item, training in _trainings(ctx, data, group, config, rows, hooks)]
+        pupils = [Pupil(item.unit.name, training, hooks.index(item.unit.hook)) for item, training in _trainings(ctx, data, group, rows, hooks)]
         first = load_checkpoint(group[0].path, group[0].identity)
         if first is not None:
             rows.restore({name.removeprefix("rows."): t for name, t in first.tensors.items() if name.startswith("rows.")}, first.facts["rows"])
@@ -107,9 +108,7 @@ def run_pass(ctx: StageContext, data: TrainData, group: Sequence[Waiting], confi
         item.path.unlink(missing_ok=True)
 
 
-def _trainings(
-    ctx: StageContext, data: TrainData, group: Sequence[Waiting], config: TrainConfig, rows: ShuffledRows, hooks: list[HookPoint]
-) -> Iterator[tuple[Waiting, Training]]:
+def _trainings(ctx: StageContext, data: TrainData, group: Sequence[Waiting], rows: ShuffledRows, hooks: list[HookPoint]) -> Iterator[tuple[Waiting, Training]]:
     import torch
 
     from saebias.sae.checkpoint import load_checkpoint
@@ -126,7 +125,7 @@ def _trainings(
         sink = open_sink(ctx.cfg.train.track, ctx.folder / "tracking", item.unit.name, asdict(spec))
         try:
             hook = item.unit.hook
-            training = Training(spec, config, first_LND[hooks.index(hook)], data.steps, validation_ND=validation[hook], loop=loop, sink=sink)
+            training = Training(spec, item.config, first_LND[hooks.index(hook)], data.steps, validation_ND=validation[hook], loop=loop, sink=sink)
             checkpoint = load_checkpoint(item.path, item.identity)
             if checkpoint is not None:
                 training.restore(checkpoint.tensors, checkpoint.facts["training"])

@@ -72,7 +72,10 @@ def analysis_layer(layers: Iterable[int], wanted: int | None) -> int:
 
 
 def train_units(cfg: TrainConfig, hooks: list[HookPoint]) -> list[TrainUnit]:
-    """All dictionaries of a run, by hook point, the main one first; an imported one has no further seeds and no sweep. Raises InputError for a seed named twice."""
+    """All dictionaries of a run, by hook point, the main one first; an imported one has no further seeds and no sweep.
+
+    Raises InputError for a seed named twice, and for an analysis layer or hook point that was not kept.
+    """
     chosen = analysis_layer([hook.layer for hook in hooks], cfg.analysis_layer)
     if len(set(cfg.seeds)) < len(cfg.seeds):
         raise InputError(f"train.seeds={cfg.seeds} names a seed twice: equal seeds make equal dictionaries, and say nothing about stability; choose others")

@@ -9,8 +9,10 @@ import torch
 from saebias.errors import InputError
 from saebias.report import SilentReporter
 from saebias.sae.batches import n_batches, shuffled_batches
+from saebias.sae.initialisation import _part_N
 from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
 from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
+from saebias.sae.stability import live_latents, match_dictionaries
 from saebias.sae.trainer import SaeTrainer, TrainConfig
 from saebias.sae.training import TrainedSae, train_sae
 
@@ -47,6 +49,26 @@ def test_the_seed_of_the_weights_is_not_the_seed_of_the_data_and_random_starts_k
     chance_FD = rng.standard_normal((128, 32))
     chance_FG = (chance_FD / np.linalg.norm(chance_FD, axis=1, keepdims=True)) @ planted.directions_GD.T
     assert abs(cosine_FG.max(axis=0).mean() - chance_FG.max(axis=0).mean()) < 0.05
+
+
+@pytest.mark.parametrize("different", [True, False])
+def test_latents_of_noise_resemble_each_other_only_when_two_seeds_start_from_the_same_rows(different: bool):
+    noise_ND = torch.randn(2200, 64, generator=torch.Generator().manual_seed(41))
+    rows_ND, unseen_ND = noise_ND[:600], noise_ND[600:]
+    matched = []
+    for number, seed in enumerate((7, 8)):
+        config = TrainConfig(batch_size=200, init_part=(number, 2) if different else (0, 1))
+        sae = train_sae([*rows_ND.split(200)] * 20, SaeSpec(64, 512, 8, seed=seed), config, steps=60, reporter=SilentReporter()).sae.requires_grad_(False)
+        matched.append(live_latents(str(seed), sae.W_dec_FD.numpy(), sae.encode(unseen_ND).numpy()).dictionary)
+    alike_share = (match_dictionaries(*matched, seed=5).cosine_M > 0.7).mean()
+    assert alike_share < 0.05 if different else alike_share > 0.2
+
+
+def test_equal_rows_are_in_one_part_and_the_parts_are_all_rows():
+    rows_ND = torch.randn(500, 8, generator=torch.Generator().manual_seed(3)).repeat(2, 1)
+    part_N = _part_N(rows_ND, 3)
+    assert torch.equal(part_N[:500], part_N[500:])
+    assert torch.bincount(part_N).min() > 250 and set(part_N.tolist()) == {0, 1, 2}
 
 
 def test_outlier_rows_are_left_out_and_counted(planted):

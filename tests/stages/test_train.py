@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from saebias.config.load import load_config
 from saebias.config.train_schema import MixConfig, SweepConfig, TrainConfig
 from saebias.errors import ConfigError, InputError, SaebiasError, StoreError
 from saebias.identifiers import HookPoint
 from saebias.sae.formats import load_sae
 from saebias.stages import train_pass
 from saebias.stages.token_index import TokenIndex, balanced_rows
-from saebias.stages.train import run_train
+from saebias.stages.train import _trainer_config, run_train
 from saebias.stages.train_units import analysis_layer, train_units
 from saebias.store.arrays import shard_file
 
@@ -68,6 +69,11 @@ def unbroken(extract: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     run_train(train_context(extract, folder))
     return folder
+
+
+def test_the_seeds_of_a_hook_point_start_from_different_rows():
+    cfg = load_config(None, ["train.seeds=[7,8,9]"])
+    assert [_trainer_config(cfg, seed).init_part for seed in (7, 8, 9)] == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_each_hook_point_has_a_main_dictionary_and_the_analysis_layer_a_second_seed_and_a_control(extract, unbroken):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictInt, model_validator
 
 from saebias.config.slices import Slice
 
@@ -12,7 +12,7 @@ from saebias.config.slices import Slice
 class TokensConfig(Slice):
     """Which tokens' activations are kept, by kind."""
 
-    image: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
+    image: Literal["all", "none"] | Annotated[int, Field(ge=1, strict=True)] = "all"
     """`all`, `none`, or n image tokens drawn per sample, the same for both languages."""
     prompt: bool = True
     """The prompt's text, marks around the picture included."""
@@ -33,7 +33,7 @@ class TokensConfig(Slice):
 class ExtractConfig(Slice):
     """Which activations are kept."""
 
-    layers: Literal["all"] | int | Annotated[list[int], Field(min_length=1)] = "all"
+    layers: Literal["all"] | StrictInt | Annotated[list[StrictInt], Field(min_length=1)] = "all"
     """`all`, n evenly spaced layers, or a list of layer numbers counted from 0."""
     sites: list[Literal["resid_post", "attn_out", "mlp_out"]] = Field(["resid_post"], min_length=1)
     """Where in the layer: the residual stream behind it, and what its attention and its MLP add to that (behind the post-norms of Gemma 2 and 3)."""

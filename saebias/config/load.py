@@ -142,18 +142,26 @@ def _unknown_message(key: str, overrides: Sequence[str], origin: str) -> str:
 
 
 def _validation_message(error: ValidationError, overrides: Sequence[str], origin: str) -> str:
+    found = error.errors()
     # A key that does not exist tells more than the one that is missing for it.
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    names = set(known_keys()) | {k.rpartition(".")[0] for k in known_keys()}
-    # pydantic appends the tried union member to the location; only the part that is a key of ours helps a reader.
-    parts = [str(part) for part in first["loc"]]
-    while parts and ".".join(parts) not in names:
-        parts.pop()
-    key = ".".join(parts) or "configuration"
+    first = min(found, key=lambda other: other["type"] != "extra_forbidden")
+    key = _key_of(first["loc"])
     # Unknown keys were looked for before: here it is one of an item of a list.
     *_, index, field = (None, *first["loc"])
     item = f"item {index}: {field}: " if isinstance(index, int) else ""
-    message = first["msg"].removeprefix("Value error, ")
+    # A value that may be of several kinds is refused once by each: the reader is told all that it may be.
+    refusals = [first] if item or not key else [other for other in found if _key_of(other["loc"]) == key]
+    said = dict.fromkeys(refusal["msg"].removeprefix("Value error, ") for refusal in refusals)
+    message = ", or ".join(text[0].lower() + text[1:] for text in said).replace(", or input should be", ", or")
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" (it is {value!r})"
-    return f"{_place(key, overrides, origin)}: {key}: {item}{message[0].lower() + message[1:]}{shown}"
+    return f"{_place(key or 'configuration', overrides, origin)}: {key or 'configuration'}: {item}{message}{shown}"
+
+
+def _key_of(place: tuple[int | str, ...]) -> str:
+    """The key of ours that pydantic's location lies in: it appends the kind that was tried and the number of a list's item."""
+    names = set(known_keys()) | {k.rpartition(".")[0] for k in known_keys()}
+    parts = [str(part) for part in place]
+    while parts and ".".join(parts) not in names:
+        parts.pop()
+    return ".".join(parts)

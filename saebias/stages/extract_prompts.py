@@ -43,7 +43,7 @@ def wordings(cfg: Config, loaded: LoadedModel) -> dict[str, Wording]:
             wants = f"write {CAPTION_SLOT} once" if cfg.extract.caption_in_prompt else f"remove {CAPTION_SLOT}"
             raise InputError(
                 f"{place}: {prompt!r} has {prompt.count(CAPTION_SLOT)} caption slots and extract.caption_in_prompt={cfg.extract.caption_in_prompt}; "
-                f"{wants} in extract.prompt_{language}, or change that"
+                f"{wants} there, or set extract.caption_in_prompt={str(not cfg.extract.caption_in_prompt).lower()}"
             )
         try:
             rendered = render_prompt(loaded, prompt, has_image=has_image, use_chat_template=cfg.model.chat_template)

@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from saebias.errors import StoreError
 from saebias.identifiers import HookPoint
-from saebias.store.files import translated_disk_errors
+from saebias.store.files import read_json_object, translated_disk_errors
 
 # Legend: N rows, L hook points, D model dimension.
 _CHUNK_ROWS = 256
@@ -29,8 +29,13 @@ def create_activations(
     n_shards = max(1, -(-n_rows // shard_rows))
     attributes: dict[str, Any] = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
     attributes["model"] = dict(model or {})
-    if (path / "zarr.json").exists():
-        found = dict(zarr.open_array(path, mode="r").attrs)
+    form = read_json_object(path / "zarr.json", ("shape", "attributes"))
+    if form is None:
+        # A torn description counts as none: the units that name it are done again, since its size is in their manifests.
+        with translated_disk_errors(path):
+            (path / "zarr.json").unlink(missing_ok=True)
+    else:
+        found = form["attributes"]
         if found.get("model") != attributes["model"]:
             raise StoreError(
                 f"{path}: holds activations of another model or revision ({_told(found.get('model'))}; now it is {_told(attributes['model'])}); "
@@ -94,6 +99,8 @@ class ActivationArray:
         """Open the array at `path`; raises StoreError when it is not there."""
         if not (path / "zarr.json").exists():
             raise StoreError(f"{path}: no activations here; run `saebias extract` first")
+        if read_json_object(path / "zarr.json", ("shape", "attributes")) is None:
+            raise StoreError(f"{path / 'zarr.json'}: is torn; run `saebias extract` again")
         self._array = zarr.open_array(path, mode="r")
         self.path = path
         attributes = _attributes(self._array)

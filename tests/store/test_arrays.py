@@ -75,6 +75,20 @@ def test_a_flipped_bit_is_found_and_a_torn_shard_can_be_written_again(tmp_path: 
     assert np.abs(ActivationArray(tmp_path / "a.zarr").read(HOOKS[0]) - x[:, 0]).max() < 0.02
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"shape": [512]}', "\x00\xff"])
+def test_a_torn_description_of_the_array_is_one_line_and_is_made_again_as_it_was(text: str, tmp_path: Path) -> None:
+    made(tmp_path / "a.zarr", SHARD)
+    x = np.random.default_rng(0).normal(size=(SHARD, 2, D)).astype(np.float32)
+    write_shard(tmp_path / "a.zarr", 0, x)
+    whole = (tmp_path / "a.zarr" / "zarr.json").read_bytes()
+    (tmp_path / "a.zarr" / "zarr.json").write_text(text)
+    with pytest.raises(StoreError, match=r"zarr\.json: is torn; run `saebias extract` again"):
+        ActivationArray(tmp_path / "a.zarr")
+    made(tmp_path / "a.zarr", SHARD)
+    assert (tmp_path / "a.zarr" / "zarr.json").read_bytes() == whole
+    assert np.abs(ActivationArray(tmp_path / "a.zarr").read(HOOKS[0]) - x[:, 0]).max() < 0.02
+
+
 def test_a_store_by_another_model_or_revision_is_never_written_into(tmp_path: Path) -> None:
     path, model = tmp_path / "a.zarr", {"name": "m", "revision": "r1", "digest": "1"}
     create_activations(path, HOOKS, SHARD, D, dtype="bfloat16", shard_rows=SHARD, model=model)

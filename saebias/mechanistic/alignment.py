@@ -182,6 +182,12 @@ def broken_pairings(clusters: np.ndarray, n_permutations: int, seed: int) -> lis
     return orders
 
 
+def jackknife_half_width(left_out: np.ndarray) -> np.ndarray:
+    """Half the 95 % interval of statistics from their values [groups, ...] with one group of clusters left out at a time (Kott 2001)."""
+    groups = len(left_out)
+    return stats.t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) / groups * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+
+
 def _jackknife(
     paired: PairedActivations, statistic: Callable[[PairedActivations], np.ndarray], value: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -195,5 +201,5 @@ def _jackknife(
         return np.full_like(value, np.nan), np.full_like(value, np.nan), f"{n_clusters} clusters: no interval"
     group_G = np.random.default_rng(seed).permutation(n_clusters) % groups
     left_out = np.stack([statistic(paired.where(group_G[index_N] != group)) for group in range(groups)])
-    half = stats.t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) / groups * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    half = jackknife_half_width(left_out)
     return value - half, value + half, ""

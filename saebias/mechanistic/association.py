@@ -41,6 +41,8 @@ def associate(codes: SparseCodes, labels: ArrayLike, clusters: ArrayLike, *, n_p
     p = (1 + #{|AUROC_r - .5| >= |AUROC - .5|}) / (R + 1) with labels permuted among clusters; intervals by Obuchowski 1997 (Biometrics 53:567) on the Wilson
     scale. Raises InputError when a label is missing or a cluster holds both.
     """
+    if n_permutations < 1:
+        raise InputError(f"{n_permutations} permutations give no p; ask for 99 at least")
     y_N = binary(labels, "visible gender")
     index_N, n_clusters = cluster_index(clusters)
     same_rows(codes=codes, labels=y_N, clusters=index_N)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 
 from saebias.errors import InputError
-from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows
+from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows, jackknife_half_width
 from saebias.mechanistic.codes import SparseCodes
-from saebias.stats.checks import binary, same_rows
-from saebias.stats.correlation import spearman
+from saebias.stats.checks import binary, cluster_index, same_rows
+from saebias.stats.effects import permute_within
 from saebias.stats.equivalence import verdict as equivalence_verdict
 from saebias.stats.probing import probe
 from saebias.stats.resampling import paired_difference
@@ -67,7 +67,7 @@ class ContrastiveLanguageAnalyzer:
         present = [self._is_present(x_ND, clear, seed) for x_ND in (clear.en_ND, clear.ar_ND)]
         rows = list(known) if known is not None else alignment_rows(paired, seed=seed, n_permutations=self.n_permutations, n_folds=self.n_folds)
         if codes is not None:
-            rows += latent_effect_rows(paired.layer, *codes, paired.gender_N, paired.cluster_N)
+            rows += latent_effect_rows(paired.layer, *codes, paired.gender_N, paired.cluster_N, n_permutations=self.n_permutations, seed=seed)
         cosine, raw = (next(row for row in rows if row.measure == measure) for measure in ("direction_cosine", "direction_cosine_raw"))
         if not all(present):
             absent = " and ".join(name for name, found in zip(("English", "Arabic"), present, strict=True) if not found)
@@ -109,36 +109,88 @@ def _limits(cosine: AlignmentRow, raw: AlignmentRow, separate_to: float) -> str:
 
 
 def latent_effect_rows(
-    layer: int, en: np.ndarray | SparseCodes, ar: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray, *, k: int = 16
+    layer: int,
+    en: np.ndarray | SparseCodes,
+    ar: np.ndarray | SparseCodes,
+    gender_N: np.ndarray,
+    clusters_N: np.ndarray,
+    *,
+    k: int = 16,
+    n_permutations: int = 199,
+    seed: int = 0,
 ) -> list[AlignmentRow]:
     """Rung L3 in one joint dictionary: rank correlation over latents of the gender effect, and overlap of the k largest effects.
 
-    The effect is the mean code on women's minus that on men's images. Latents dead in both languages are left out. The overlap's floor is the 95th
-    percentile of the hypergeometric distribution, its ceiling 1.
+    The effect is the mean code on women's minus that on men's images. Latents dead in both languages are left out. Floor and p come from labels permuted among
+    clusters, the same in both languages: the same pictures, and a few strong latents, make effects of nothing agree (more than the hypergeometric
+    distribution says). Intervals by the delete-a-group jackknife over clusters; none for the overlap, which moves in steps. Ceiling 1.
     """
     en, ar = SparseCodes.of(en, "English codes"), SparseCodes.of(ar, "Arabic codes")
     same_rows(english=en, arabic=ar, gender=gender_N, clusters=clusters_N)
     if en.n_latents != ar.n_latents:
         raise InputError(f"English codes have {en.n_latents} latents, Arabic {ar.n_latents}; effects compare only within one joint dictionary")
     clear_N = np.isin(gender_N, ("F", "M"))
-    female_N = binary(gender_N[clear_N] == "F", "visible gender")
+    female_N, (index_N, n_clusters) = binary(gender_N[clear_N] == "F", "visible gender"), cluster_index(clusters_N[clear_N])
     sides = [codes.rows(clear_N) for codes in (en, ar)]
     live_F = (sides[0].fires_F > 0) | (sides[1].fires_F > 0)
-    effects = [(codes.mean_F(female_N) - codes.mean_F(~female_N))[live_F] for codes in sides]
-    counts = int(clear_N.sum()), len(np.unique(clusters_N[clear_N]))
     n_live = int(live_F.sum())
     if n_live <= k:
         raise InputError(f"{n_live} live latents; the overlap of the {k} strongest needs more")
-    rank = spearman(effects[0], effects[1])
-    top = [set(np.argsort(-np.abs(effect_F), kind="stable")[:k].tolist()) for effect_F in effects]
-    overlap = len(top[0] & top[1]) / k
-    floor = float(stats.hypergeom(n_live, k, k).ppf(0.95)) / k
-    note = f"interval over {n_live} live latents"
-    nan = float("nan")
+    permuted_NR, left_out_NR = _permuted(female_N, index_N, n_clusters, n_permutations, seed), _groups_left_out(index_N, n_clusters, seed)
+    labels_NR = np.concatenate([female_N[:, None], permuted_NR, np.repeat(female_N[:, None], left_out_NR.shape[1], axis=1)], axis=1)
+    kept_NR = np.concatenate([np.ones((len(female_N), 1 + permuted_NR.shape[1]), dtype=bool), ~left_out_NR], axis=1)
+    agreement_2R = _agreements([codes.matrix[:, live_F] for codes in sides], labels_NR, kept_NR, k)
+    first = 1 + permuted_NR.shape[1]
+    half = jackknife_half_width(agreement_2R[0, first:]) if left_out_NR.shape[1] else float("nan")
+    rank, overlap = (float(value) for value in agreement_2R[:, 0])
+    (floor_rank, p_rank), (floor_overlap, p_overlap) = (_floor_and_p(drawn_R[0], drawn_R[1:first]) for drawn_R in agreement_2R)
+    counts, nan, live = (len(female_N), n_clusters), float("nan"), f"{n_live} live latents"
+    note = live if np.isfinite(half) else f"{live}; {n_clusters} clusters: no interval"
+    note = f"{note}; the effects of one language are all equal: no correlation" if np.isnan(rank) else note
     return [
-        AlignmentRow(layer, "latent_rank_correlation", rank.value, rank.low, rank.high, 0.0, 1.0, *counts, "; ".join(filter(None, [note, rank.note]))),
-        AlignmentRow(layer, "latent_top_overlap", overlap, nan, nan, floor, 1.0, *counts, f"top {k} of {n_live} live latents; no interval"),
+        AlignmentRow(layer, "latent_rank_correlation", rank, rank - half, rank + half, floor_rank, 1.0, *counts, note, p_rank),
+        AlignmentRow(layer, "latent_top_overlap", overlap, nan, nan, floor_overlap, 1.0, *counts, f"top {k} of {live}; no interval", p_overlap),
     ]
+
+
+def _floor_and_p(value: float, drawn_R: np.ndarray) -> tuple[float | None, float | None]:
+    """95th percentile of the draws that have a value, and the share that reaches the observed one; None where there is nothing to compare."""
+    drawn_R = drawn_R[np.isfinite(drawn_R)]
+    if not len(drawn_R) or np.isnan(value):
+        return None, None
+    return float(np.quantile(drawn_R, 0.95)), float((1 + (drawn_R >= value - 1e-12).sum()) / (1 + len(drawn_R)))
+
+
+def _permuted(female_N: np.ndarray, index_N: np.ndarray, n_clusters: int, n_permutations: int, seed: int) -> np.ndarray:
+    """Labels [N, R] permuted among clusters; raises InputError for a cluster of both genders."""
+    female_G = np.zeros(n_clusters, dtype=bool)
+    female_G[index_N] = female_N
+    if (mixed := int((female_G[index_N] != female_N).sum())) > 0:
+        raise InputError(f"{mixed} images lie in clusters of both genders; permuting needs one gender per cluster (cluster by drawing, not by scene)")
+    return permute_within(female_G, None, index_N, n_permutations, seed).T[index_N]
+
+
+def _groups_left_out(index_N: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Which images each draw of the jackknife leaves out [N, groups]; no group for fewer than 4 clusters."""
+    groups = min(20, n_clusters)
+    group_G = np.random.default_rng(seed).permutation(n_clusters) % groups
+    return group_G[index_N][:, None] == np.arange(groups if groups >= 4 else 0)
+
+
+def _agreements(sides: Sequence[sparse.csc_array], labels_NR: np.ndarray, kept_NR: np.ndarray, k: int) -> np.ndarray:
+    """[2, R]: rank correlation and top-k overlap of the effects in the two languages, for each labelling of the images kept."""
+    women_NR, men_NR = labels_NR & kept_NR, ~labels_NR & kept_NR
+    weights_NR = women_NR / np.maximum(women_NR.sum(axis=0), 1) - men_NR / np.maximum(men_NR.sum(axis=0), 1)
+    effects_FR = [np.asarray(matrix_NF.T @ weights_NR) for matrix_NF in sides]
+    found = []
+    for en_F, ar_F in zip(effects_FR[0].T, effects_FR[1].T, strict=True):
+        ranks_F = [stats.rankdata(effect_F) for effect_F in (en_F, ar_F)]
+        top = [set(np.argsort(-np.abs(effect_F), kind="stable")[:k].tolist()) for effect_F in (en_F, ar_F)]
+        flat = any(np.ptp(rank_F) == 0 for rank_F in ranks_F)
+        found.append((np.nan if flat else np.corrcoef(*ranks_F)[0, 1], len(top[0] & top[1]) / k))
+    # Without women or without men there is no effect to compare.
+    both_R = women_NR.any(axis=0) & men_NR.any(axis=0)
+    return np.where(both_R, np.array(found).T, np.nan)
 
 
 def causal_transfer_row(

@@ -39,6 +39,8 @@ class FactoredMatrix:
         for name, factor in (("left", self.left), ("right", self.right)):
             if factor.ndim != 2:
                 raise InputError(f"the {name} factor has {factor.ndim} axes; a factored matrix needs two matrices")
+            if not factor.size:
+                raise InputError(f"the {name} factor has shape {factor.shape}: nothing in it; a factored matrix needs rows and columns")
             finite(factor, f"the {name} factor")
         if self.left.shape[1] != self.right.shape[0]:
             raise InputError(f"factors of shape {self.left.shape} and {self.right.shape} cannot be multiplied; their inner sizes must agree")
@@ -143,6 +145,8 @@ class FactoredMatrix:
         u, s, vt = self.centred_rows().svd()
         if not 1 <= k <= len(s):
             raise InputError(f"k={k} components asked for, the product has {len(s)}; choose 1 to {len(s)}")
+        if not s[0] > 0:
+            raise InputError(f"all {self.shape[0]} rows of the product are equal; principal components need rows that vary")
         return Pca(vt[:k], s[:k] ** 2 / (s**2).sum(), u[:, :k] * s[:k])
 
     def _spectrum(self) -> np.ndarray:

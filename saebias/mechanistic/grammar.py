@@ -146,6 +146,6 @@ def _of_units(y_N: np.ndarray, held_N: np.ndarray, index_N: np.ndarray, n_units:
     _, first_U = np.unique(index_N, return_index=True)
     mixed_N = (y_N != y_N[first_U][index_N]) | (held_N != held_N[first_U][index_N])
     if mixed_N.any():
-        raise InputError(f"lexeme {unit_N[mixed_N][0]!r} occurs with two forms or meanings; name its forms apart (طباخ, طباخة)")
+        raise InputError(f"lexeme {str(unit_N[mixed_N][0])!r} occurs with two forms or meanings; name its forms apart (طباخ, طباخة)")
     assert len(first_U) == n_units
     return y_N[first_U]

@@ -185,7 +185,8 @@ def run_contrast(ctx: StageContext) -> None:
         paired = PairedActivations(layer.layer, x_en_ND, x_ar_ND, source.gender(all_en.sample_id), source.column(all_en.sample_id, "cluster_id"))
         try:
             found = tool.read(paired, known=known[layer.layer], seed=ctx.seed(layer.hook))
-            of_latents = latent_effect_rows(layer.layer, layer.at(en.row), layer.at(ar.row), en.gender, en.cluster)
+            drawn = {"n_permutations": tool.n_permutations, "seed": ctx.seed(layer.hook)}
+            of_latents = latent_effect_rows(layer.layer, layer.at(en.row), layer.at(ar.row), en.gender, en.cluster, **drawn)
         except InputError as error:
             raise NotEnoughData(f"mechanistic: layer {layer.layer}: {error}") from None
         rungs = [{**nan_to_null(asdict(row)), "rung": _RUNG_OF[row.measure]} for row in (*found.rows, *of_latents) if row.measure in _RUNG_OF]
@@ -240,5 +241,5 @@ MECHANISTIC_CONTRAST = latents_stage(
     needs=("mechanistic.alignment",),
     reads=("mechanistic.permutations", "mechanistic.folds"),
     seconds=8.0,
-    version=2,
+    version=3,
 )

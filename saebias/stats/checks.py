@@ -34,6 +34,8 @@ def same_rows(**arrays: Sized) -> int:
 def binary(labels: ArrayLike, name: str = "labels") -> np.ndarray:
     """`labels` as booleans; raises InputError unless every one is 0 or 1 and both occur."""
     array = np.asarray(labels)
+    if not array.size:
+        raise InputError(f"{name}: no row has one; a contrast needs both groups")
     if not np.isin(array, (0, 1)).all():
         raise InputError(f"{name} hold {sorted(set(array[~np.isin(array, (0, 1))].tolist()))[:3]}; code them as 0 and 1")
     array = array.astype(bool)

@@ -59,6 +59,37 @@ def test_effects_of_joint_latents_agree_in_a_shared_world_only() -> None:
     assert rows["shared"]["latent_rank_correlation"].value > rows["separate"]["latent_rank_correlation"].value
 
 
+def test_effects_of_permuted_labels_stay_at_the_floor_though_the_pictures_make_them_agree() -> None:
+    above, agree = [], []
+    for seed in range(30):
+        world = plant_world(WorldSpec("shared", n_context=0), seed)
+        # One gender for each cluster, drawn anew: nothing follows it.
+        drawn_N = np.random.default_rng(seed).permutation(np.arange(160) % 2)[world.cluster_N]
+        codes = world.codes_en_NF, world.codes_ar_NF
+        rank, overlap = latent_effect_rows(3, *codes, np.where(drawn_N == 0, "F", "M"), world.cluster_N, n_permutations=39, seed=seed)
+        assert rank.p is not None and overlap.p is not None
+        above += [rank.p <= 0.05, overlap.p <= 0.05]
+        agree.append(rank.value)
+    assert np.mean(agree) > 0.3, "the same pictures in both languages"
+    assert np.mean(above) <= 0.12
+
+
+def test_the_interval_of_an_agreement_of_effects_is_over_clusters_of_pictures() -> None:
+    world = plant_world(WorldSpec("shared", n_context=0), 1)
+    codes = world.codes_en_NF, world.codes_ar_NF
+    once = latent_effect_rows(3, *codes, world.gender_N, world.cluster_N, n_permutations=19, seed=1)[0]
+    # Each latent written down twice is no more evidence.
+    doubled = latent_effect_rows(3, *(np.repeat(side, 2, axis=1) for side in codes), world.gender_N, world.cluster_N, n_permutations=19, seed=1)[0]
+    assert doubled.high - doubled.low == pytest.approx(once.high - once.low, rel=0.05)
+    assert once.low < once.value < once.high
+
+
+def test_one_language_without_any_effect_has_no_rank_correlation_and_says_why() -> None:
+    world = plant_world(WorldSpec("shared", n_context=0), 1)
+    rank, _ = latent_effect_rows(3, world.codes_en_NF, np.zeros_like(world.codes_ar_NF), world.gender_N, world.cluster_N, n_permutations=9)
+    assert np.isnan(rank.value) and rank.p is None and rank.floor is None and "all equal" in rank.note
+
+
 def test_causal_transfer_is_claimed_by_equivalence_not_by_a_large_p() -> None:
     rng, clusters = np.random.default_rng(1), np.arange(200)
     own = rng.normal(-1.0, 0.3, 200)

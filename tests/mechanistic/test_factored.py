@@ -88,6 +88,13 @@ def test_the_product_is_never_formed() -> None:
     assert peak < 60e6 < 20_000**2 * 8
 
 
+def test_a_matrix_with_nothing_in_it_or_with_equal_rows_is_named() -> None:
+    with pytest.raises(InputError, match="nothing in it"):
+        FactoredMatrix(np.zeros((0, 3)), np.eye(3))
+    with pytest.raises(InputError, match="all 4 rows of the product are equal"):
+        FactoredMatrix(np.ones((4, 3)), np.eye(3)).pca(1)
+
+
 def test_bad_factors_are_named() -> None:
     with pytest.raises(InputError, match="cannot be multiplied"):
         FactoredMatrix(np.zeros((3, 2)), np.zeros((3, 2)))

@@ -105,5 +105,13 @@ def test_bad_input_is_named() -> None:
     assert profile(world).features("dead")[0] == FeatureRef("sae", int(np.flatnonzero(profile(world).group_F == "dead")[0]))
 
 
+def test_a_corpus_where_nobody_is_shown_and_a_test_without_permutations_are_refused() -> None:
+    codes, clusters = np.random.default_rng(1).random((40, 5)), np.arange(40)
+    with pytest.raises(InputError, match="no row has one"):
+        LanguageFeatureProfile(n_permutations=99).read("a", "en", codes, np.array(["A"] * 40), clusters, seed=1)
+    with pytest.raises(InputError, match="0 permutations"):
+        LanguageFeatureProfile(n_permutations=0).read("a", "en", codes, np.array(["F", "M"] * 20), clusters, seed=1)
+
+
 def test_labels_permuted_call_next_to_no_latent_gendered() -> None:
     assert sum(profile(plant_world(WorldSpec("hierarchical"), seed)).n_gendered_permuted for seed in range(4)) <= 2

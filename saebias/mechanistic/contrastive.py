@@ -101,7 +101,9 @@ def _limits(cosine: AlignmentRow, raw: AlignmentRow, separate_to: float) -> str:
     """What the reader of a verdict must know of the cosine it rests on."""
     if np.isnan(cosine.value):
         return cosine.note or "a gender direction is not reliable"
-    if cosine.value > separate_to and _at_floor(cosine):
+    if cosine.value <= separate_to:
+        return ""
+    if _at_floor(cosine):
         return f"cosine {cosine.value:.2f} is not above the {cosine.floor:.2f} that unrelated contrasts of the two languages reach: nothing shared is shown"
     if raw.floor is not None and raw.value <= raw.floor:
         return f"raw cosine {raw.value:.2f} is not above {raw.floor:.2f}, that of permuted labels: any contrast of these pictures agrees as much"

@@ -213,6 +213,6 @@ EXTRACT = Stage(
     tables=TABLES,
     inputs=_inputs,
     estimate=_estimate,
-    version=2,
+    version=3,
     parallel=True,
 )

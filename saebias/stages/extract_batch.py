@@ -153,6 +153,9 @@ class Extractor:
             layout = b"" if features is None else features.layouts[picture]
             example = ready.pictures[picture] if features is None and ready.pictures else None if features is None else features.examples[layout]
             for item, spoken in zip(items, self._spoken(items, layout, example), strict=True):
+                if isinstance(spoken, str):
+                    done.status.append(status_row(item, 0, spoken))
+                    continue
                 own = rows_of(item, picture, spoken, self.policy)
                 count = sum(len(row.position_N) for row in own)
                 if count > item.span or max(row.length for row in own) > self.loaded.adapter.max_positions:
@@ -163,17 +166,21 @@ class Extractor:
                 done.status.append(status_row(item, count))
         return rows
 
-    def _spoken(self, items: Sequence[Item], layout: bytes, example: Picture | None) -> list[Spoken]:
-        """The tokens of each item: its prompt, its caption where it is shown, and the words that F and M captions share."""
+    def _spoken(self, items: Sequence[Item], layout: bytes, example: Picture | None) -> list[Spoken | str]:
+        """The tokens of each item: its prompt, its caption where it is shown, and the words that F and M captions share; or why they cannot be told apart."""
         from saebias.vlm.prompts import caption_tokens, prompt_tokens, prompt_with_caption
 
-        found: list[Spoken] = []
+        found: list[Spoken | str] = []
         is_behind = self.cfg.extract.tokens.caption and not self.cfg.extract.caption_in_prompt
         for item in items:
             rendered = self.words[item.language].rendered
             inside = None
             if self.cfg.extract.caption_in_prompt:
-                prompt, inside = prompt_with_caption(self.loaded, rendered, str(item.caption), example)
+                try:
+                    prompt, inside = prompt_with_caption(self.loaded, rendered, str(item.caption), example)
+                except InputError as error:
+                    found.append(str(error))
+                    continue
             else:
                 key = (item.language, layout)
                 if key not in self._prompts:

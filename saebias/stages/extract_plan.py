@@ -151,8 +151,8 @@ class Measure:
         return f"its prompt of {n_prompt} and caption of {n_caption} tokens are longer than the model's context of {self._loaded.adapter.max_positions} tokens"
 
     def _caption_lengths(self, language: str, texts: Sequence[str]) -> list[int]:
-        """Tokens of each caption, or -1 where one holds the token that stands for a picture."""
-        from saebias.vlm.prompts import caption_tokens
+        """Tokens of each caption, or -1 where one holds a token or the text that stands for a picture."""
+        from saebias.vlm.prompts import caption_tokens, tokens_inside
 
         prompt = next((prompt for prompt in self._prompts[language].values() if not isinstance(prompt, str)), None)
         if prompt is None or not texts:
@@ -162,10 +162,18 @@ class Measure:
             joined = self._loaded.tokenizer([before + text + after for text in texts], add_special_tokens=False)["input_ids"]
             empty = len(self._loaded.tokenizer(before + after, add_special_tokens=False)["input_ids"])
             own = [len(ids) - empty for ids in joined]
+            if not self._cfg.extract.tokens.prompt and self._loaded.tokenizer.is_fast:
+                # A token may hold the caption's first letters and text of the prompt: kept alone, captions take more rows than they add to the prompt.
+                own = [max(pair) for pair in zip(own, tokens_inside(self._loaded, self._words[language].rendered, texts), strict=True)]
         else:
             own = [len(ids) for ids in caption_tokens(self._loaded, prompt, texts)]
         marks = self._loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [-1 if self._loaded.adapter.image_token_id in ids else count for count, ids in zip(own, marks, strict=True)]
+        # The placeholder of a prompt need not be the token of the picture's parts: Gemma 3 writes another.
+        placeholder = None if self._loaded.processor is None else self._loaded.processor.image_token
+        is_marked = [
+            self._loaded.adapter.image_token_id in ids or (placeholder is not None and placeholder in text) for text, ids in zip(texts, marks, strict=True)
+        ]
+        return [-1 if marked else count for count, marked in zip(own, is_marked, strict=True)]
 
     def _prompts_by_size(self, language: str, samples: Sequence[Sample]) -> dict[Size, PromptTokens | str]:
         """The prompt's tokens (without a caption) per picture size, or why the model refuses a picture of that size."""

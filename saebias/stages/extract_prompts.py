@@ -40,10 +40,10 @@ def wordings(cfg: Config, loaded: LoadedModel) -> dict[str, Wording]:
             prompt = prompt.replace(IMAGE_SLOT, "")
         place = key or f"model.prompt_{language} (the default)"
         if prompt.count(CAPTION_SLOT) != cfg.extract.caption_in_prompt:
-            wants = f"write {CAPTION_SLOT} once" if cfg.extract.caption_in_prompt else f"remove {CAPTION_SLOT}"
+            wants = f"write {CAPTION_SLOT} once in extract.prompt_{language}" if cfg.extract.caption_in_prompt else f"remove {CAPTION_SLOT} there"
             raise InputError(
                 f"{place}: {prompt!r} has {prompt.count(CAPTION_SLOT)} caption slots and extract.caption_in_prompt={cfg.extract.caption_in_prompt}; "
-                f"{wants} there, or set extract.caption_in_prompt={str(not cfg.extract.caption_in_prompt).lower()}"
+                f"{wants}, or set extract.caption_in_prompt={str(not cfg.extract.caption_in_prompt).lower()}"
             )
         try:
             rendered = render_prompt(loaded, prompt, has_image=has_image, use_chat_template=cfg.model.chat_template)

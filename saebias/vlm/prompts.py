@@ -105,7 +105,7 @@ def prompt_with_caption(loaded: LoadedModel, rendered: str, caption: str, image:
     text = before + caption + after
     tokens = prompt_tokens(loaded, text, image)
     encoded = loaded.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    inside = [index for index, (start, end) in enumerate(encoded["offset_mapping"]) if start < len(before) + len(caption) and end > len(before)]
+    inside = _touching(encoded["offset_mapping"], len(before), len(before) + len(caption))
     ids = tuple(encoded["input_ids"][inside[0] : inside[-1] + 1]) if inside else ()
     # The processor makes many tokens of a picture's placeholder, and some families add their own: the caption is where its tokens are, nearest the place.
     expected = inside[0] + (len(tokens.ids) - len(encoded["input_ids"]) if image is not None and image_placeholder(loaded) in before else 0) if inside else 0
@@ -114,6 +114,21 @@ def prompt_with_caption(loaded: LoadedModel, rendered: str, caption: str, image:
         raise InputError(f"caption {caption!r} is not to be found among the tokens of its prompt; set extract.caption_in_prompt=false")
     start = min(places, key=lambda place: abs(place - expected))
     return tokens, (start, start + len(ids))
+
+
+def tokens_inside(loaded: LoadedModel, rendered: str, captions: Sequence[str]) -> list[int]:
+    """How many tokens of the rendered prompt hold letters of the caption in its `{caption}`, per caption; needs a fast tokenizer."""
+    if not captions:
+        return []
+    before, after = rendered.split(CAPTION_SLOT)
+    encoded = loaded.tokenizer([before + caption + after for caption in captions], add_special_tokens=False, return_offsets_mapping=True)
+    ends = (len(before) + len(caption) for caption in captions)
+    return [len(_touching(offsets, len(before), end)) for offsets, end in zip(encoded["offset_mapping"], ends, strict=True)]
+
+
+def _touching(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """The tokens that hold letters from `start` to `end` of the text."""
+    return [index for index, (first, last) in enumerate(offsets) if first < end and last > start]
 
 
 def _tail(loaded: LoadedModel, ids: Sequence[int]) -> str:

@@ -59,6 +59,29 @@ def test_a_missing_or_overlong_caption_fails_alone_with_the_reason(tmp_path: Pat
     assert {(row["sample_id"], row["language"]) for row in done.index} == set(done.status) - set(failed)
 
 
+def test_a_caption_with_the_mark_of_a_picture_or_of_nothing_fails_alone_inside_a_prompt(tmp_path: Path) -> None:
+    loaded = build_family("gemma3")
+    mark = loaded.processor.image_token
+    captions = [CAPTIONS[0], (f"a {mark} woman", "طباخة"), (" ", "طباخ"), CAPTIONS[1]]
+    overrides = ["extract.caption_in_prompt=true", 'extract.prompt_en="{image}{caption} describe:"', 'extract.prompt_ar="{image}{caption} صف:"']
+    done = filled(loaded, config(*overrides), corpus(tmp_path, captions))
+    failed = {key: reason for key, (status, reason, _) in done.status.items() if status == "failed"}
+    assert "holds the model's mark for a picture" in str(failed.pop(("s1", "en")))
+    assert set(failed) <= {("s2", "en")} and all("is not to be found" in str(reason) for reason in failed.values())
+    assert {(row["sample_id"], row["language"]) for row in done.index} == {key for key, (status, *_) in done.status.items() if status == "done"}
+
+
+@pytest.mark.parametrize("family", ["gemma3", "llama", "paligemma"])
+@pytest.mark.parametrize(("before", "after"), [("", "."), ("see: ", ". so"), (" ", " "), ("see:  ", "")])
+def test_captions_inside_a_prompt_that_is_not_kept_find_their_place(family: str, before: str, after: str, tmp_path: Path) -> None:
+    loaded = build_family(family)
+    text = ("" if loaded.processor is None else "{image}") + before + "{caption}" + after
+    overrides = ["extract.caption_in_prompt=true", "extract.tokens.prompt=false", f'extract.prompt_en="{text}"', f'extract.prompt_ar="{text}"']
+    alone = ["extract.tokens.image=none", "extract.tokens.last=false", "extract.tokens.decision=false"]
+    done = filled(loaded, config_for(loaded, *overrides, *alone), corpus(tmp_path))
+    assert {status for status, *_ in done.status.values()} == {"done"} and len(done.index) > 0
+
+
 def test_a_language_that_nobody_wrote_captions_in_has_no_status(tmp_path: Path) -> None:
     done = filled(build_family("llama"), text_config(), corpus(tmp_path, [(en, None) for en, _ in CAPTIONS]))
     assert {language for _, language in done.status} == {"en"}

@@ -45,6 +45,9 @@ def run_train(ctx: StageContext) -> None:
         if unit.folder is None:
             unit.spec(ctx.cfg.train.architecture, array.d_model)
     names = ctx.pending(list(units))
+    for name in units.keys() - set(names):
+        # Left where a run was killed between keeping a dictionary and this.
+        _checkpoint(ctx, name).unlink(missing_ok=True)
     if not names:
         return
     data = _data(ctx, array)
@@ -105,6 +108,10 @@ def _trainer_config(cfg: Config, seed: int) -> TrainConfig:
     )
 
 
+def _checkpoint(ctx: StageContext, name: str) -> Path:
+    return ctx.folder / "checkpoints" / f"{name}.safetensors"
+
+
 def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit) -> Waiting:
     """The unit with what its checkpoint must agree in, and how far that is."""
     from saebias.sae.checkpoint import checkpoint_facts
@@ -113,7 +120,7 @@ def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit) -> Waiting:
     identity: dict[str, object] = {"hook": unit.hook.name, "steps": data.steps, "validations": ctx.cfg.train.validations, "patience": ctx.cfg.train.patience}
     identity |= {f"order.{key}": value for key, value in order.items()} | asdict(config) | asdict(spec)
     identity["rows"] = hashlib.sha256(np.concatenate([data.rows, data.validation]).tobytes()).hexdigest()[:16]
-    path = ctx.folder / "checkpoints" / f"{unit.name}.safetensors"
+    path = _checkpoint(ctx, unit.name)
     facts = checkpoint_facts(path, identity)
     return Waiting(unit, config, path, identity, 0 if facts is None else facts["training"]["step"])
 

@@ -99,6 +99,15 @@ def test_a_training_killed_and_taken_up_ends_with_the_weights_of_an_unbroken_one
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+def test_the_checkpoint_of_a_dictionary_that_is_kept_already_is_cleared_away(extract, unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "run")
+    left = tmp_path / "run" / "checkpoints" / "L00.resid_post.seed7.safetensors"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"from before the kill")
+    run_train(train_context(extract, tmp_path / "run"))
+    assert not left.exists()
+
+
 def test_dictionaries_taken_up_at_different_steps_each_go_on_from_their_own(extract, unbroken, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_train(train_context(extract, tmp_path, reporter=KilledAt(90)))

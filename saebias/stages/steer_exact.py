@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,12 +51,14 @@ def exact_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict
             continue
         value_F, live_F = scores
         chosen = _shortlist(bench, value_F, live_F, f"{target}-{language}")
-        change_NK = _change(bench, dictionary, scene, known, chosen.latent_K)
-        attribution_NK = _attribution(dictionary, known, chosen.latent_K)
-        exact_K = _on_target(target, change_NK, known.gap_N, scene)
-        estimates = {method: value_F[chosen.latent_K], "attribution on the same images": _on_target(target, attribution_NK, known.gap_N, scene)}
+        of_N = _images_of(target, scene)
+        part, gap_N = _only(scene, of_N), known.gap_N[of_N]
+        change_NK = _change(bench, dictionary, part, known, chosen.latent_K)
+        attribution_NK = _attribution(dictionary, known, chosen.latent_K)[of_N]
+        exact_K = _on_target(target, change_NK, gap_N, part)
+        estimates = {method: value_F[chosen.latent_K], "attribution on the same images": _on_target(target, attribution_NK, gap_N, part)}
         label = {"sae_id": dictionary.sae_id, "layer": layer, "language": language, "target": target}
-        n_images = int(_images_of(target, scene).sum())
+        n_images = len(part.samples)
         effects += [
             {**label, "latent": int(latent), "drawn_as": "top" if top else "random", "exact": exact, "attribution": near, "chosen_by": score}
             for latent, top, exact, near, score in zip(
@@ -83,14 +85,20 @@ def _images_of(target: str, scene: Scene) -> np.ndarray:
     return ambiguous_N if target == "stereotype" else ~ambiguous_N
 
 
+def _only(scene: Scene, keep_N: np.ndarray) -> Scene:
+    """The scene with the images marked True."""
+    numbers = np.flatnonzero(keep_N).tolist()
+    samples, sets, shared = ([column[number] for number in numbers] for column in (scene.samples, scene.sets, scene.shared))
+    return replace(scene, samples=samples, sets=sets, shared=tuple(shared))
+
+
 def _on_target(target: str, change_NK: np.ndarray, gap_N: np.ndarray, scene: Scene) -> np.ndarray:
     """What changes of the gap mean for a target [K]: part of its variance over contexts, or of its difference between women and men."""
     from saebias.features.attribution import between_context, visible_gender
 
-    of_N = _images_of(target, scene)
     if target == "stereotype":
-        return between_context(change_NK[of_N], gap_N[of_N], scene.images.context_N[of_N]).score_F
-    return visible_gender(change_NK[of_N], scene.images.gender_N[of_N] == "F")
+        return between_context(change_NK, gap_N, scene.images.context_N).score_F
+    return visible_gender(change_NK, scene.images.gender_N == "F")
 
 
 def _chosen_by(bench: Bench, dictionary: Dictionary, language: str, target: str, method: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -21,6 +21,8 @@ from saebias.stats.equivalence import verdict as equivalence_verdict
 from saebias.stats.probing import probe
 from saebias.stats.resampling import paired_difference
 
+# Memory of the weights of a few draws, in numbers.
+_CHUNK_ELEMENTS = 4_000_000
 VERDICTS = ("shared", "separate", "hierarchical", "null", "one language", "undecided")
 
 
@@ -138,12 +140,10 @@ def latent_effect_rows(
     n_live = int(live_F.sum())
     if n_live <= k:
         raise InputError(f"{n_live} live latents; the overlap of the {k} strongest needs more")
-    permuted_NR, left_out_NR = _permuted(female_N, index_N, n_clusters, n_permutations, seed), _groups_left_out(index_N, n_clusters, seed)
-    labels_NR = np.concatenate([female_N[:, None], permuted_NR, np.repeat(female_N[:, None], left_out_NR.shape[1], axis=1)], axis=1)
-    kept_NR = np.concatenate([np.ones((len(female_N), 1 + permuted_NR.shape[1]), dtype=bool), ~left_out_NR], axis=1)
-    agreement_2R = _agreements([codes.matrix[:, live_F] for codes in sides], labels_NR, kept_NR, k)
-    first = 1 + permuted_NR.shape[1]
-    half = jackknife_half_width(agreement_2R[0, first:]) if left_out_NR.shape[1] else float("nan")
+    labels_RG, kept_RG = _draws(female_N, index_N, n_clusters, n_permutations, seed)
+    agreement_2R = _agreements([codes.matrix for codes in sides], live_F, labels_RG, kept_RG, index_N, k)
+    first = 1 + n_permutations
+    half = jackknife_half_width(agreement_2R[0, first:]) if len(labels_RG) > first else float("nan")
     rank, overlap = (float(value) for value in agreement_2R[:, 0])
     (floor_rank, p_rank), (floor_overlap, p_overlap) = (_floor_and_p(drawn_R[0], drawn_R[1:first]) for drawn_R in agreement_2R)
     counts, nan, live = (len(female_N), n_clusters), float("nan"), f"{n_live} live latents"
@@ -163,36 +163,48 @@ def _floor_and_p(value: float, drawn_R: np.ndarray) -> tuple[float | None, float
     return float(np.quantile(drawn_R, 0.95)), float((1 + (drawn_R >= value - 1e-12).sum()) / (1 + len(drawn_R)))
 
 
-def _permuted(female_N: np.ndarray, index_N: np.ndarray, n_clusters: int, n_permutations: int, seed: int) -> np.ndarray:
-    """Labels [N, R] permuted among clusters; raises InputError for a cluster of both genders."""
+def _draws(female_N: np.ndarray, index_N: np.ndarray, n_clusters: int, n_permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, clusters kept), both [R, G]: the true labels, labels permuted among clusters, and the jackknife, which leaves groups of clusters out.
+
+    Below 4 clusters there is no jackknife. Raises InputError for a cluster of both genders.
+    """
     female_G = np.zeros(n_clusters, dtype=bool)
     female_G[index_N] = female_N
     if (mixed := int((female_G[index_N] != female_N).sum())) > 0:
         raise InputError(f"{mixed} images lie in clusters of both genders; permuting needs one gender per cluster (cluster by drawing, not by scene)")
-    return permute_within(female_G, None, index_N, n_permutations, seed).T[index_N]
-
-
-def _groups_left_out(index_N: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    """Which images each draw of the jackknife leaves out [N, groups]; no group for fewer than 4 clusters."""
+    permuted_RG = permute_within(female_G, None, index_N, n_permutations, seed)
     groups = min(20, n_clusters)
     group_G = np.random.default_rng(seed).permutation(n_clusters) % groups
-    return group_G[index_N][:, None] == np.arange(groups if groups >= 4 else 0)
+    left_out_RG = group_G == np.arange(groups if groups >= 4 else 0)[:, None]
+    labels_RG = np.concatenate([female_G[None], permuted_RG, np.broadcast_to(female_G, left_out_RG.shape)])
+    return labels_RG, np.concatenate([np.ones((1 + n_permutations, n_clusters), dtype=bool), ~left_out_RG])
 
 
-def _agreements(sides: Sequence[sparse.csc_array], labels_NR: np.ndarray, kept_NR: np.ndarray, k: int) -> np.ndarray:
-    """[2, R]: rank correlation and top-k overlap of the effects in the two languages, for each labelling of the images kept."""
-    women_NR, men_NR = labels_NR & kept_NR, ~labels_NR & kept_NR
-    weights_NR = women_NR / np.maximum(women_NR.sum(axis=0), 1) - men_NR / np.maximum(men_NR.sum(axis=0), 1)
-    effects_FR = [np.asarray(matrix_NF.T @ weights_NR) for matrix_NF in sides]
+def _agreements(sides: Sequence[sparse.csc_array], live_F: np.ndarray, labels_RG: np.ndarray, kept_RG: np.ndarray, index_N: np.ndarray, k: int) -> np.ndarray:
+    """[2, R]: rank correlation and top-k overlap of the effects of live latents in the two languages, for each labelling of the clusters kept.
+
+    A few draws at a time: weights of all draws for every image would not fit where there are a million images.
+    """
+    size_G = np.bincount(index_N).astype(np.float64)
     found = []
-    for en_F, ar_F in zip(effects_FR[0].T, effects_FR[1].T, strict=True):
-        ranks_F = [stats.rankdata(effect_F) for effect_F in (en_F, ar_F)]
-        top = [set(np.argsort(-np.abs(effect_F), kind="stable")[:k].tolist()) for effect_F in (en_F, ar_F)]
-        flat = any(np.ptp(rank_F) == 0 for rank_F in ranks_F)
-        found.append((np.nan if flat else np.corrcoef(*ranks_F)[0, 1], len(top[0] & top[1]) / k))
-    # Without women or without men there is no effect to compare.
-    both_R = women_NR.any(axis=0) & men_NR.any(axis=0)
-    return np.where(both_R, np.array(found).T, np.nan)
+    step = max(1, _CHUNK_ELEMENTS // max(len(index_N), len(live_F)))
+    for start in range(0, len(labels_RG), step):
+        labels, kept = labels_RG[start : start + step], kept_RG[start : start + step]
+        n_women, n_men = ((side & kept) @ size_G for side in (labels, ~labels))
+        weights_GR = (np.where(labels, 1 / np.maximum(n_women, 1)[:, None], -1 / np.maximum(n_men, 1)[:, None]) * kept).T
+        effects = [np.asarray(matrix_NF.T @ weights_GR[index_N])[live_F] for matrix_NF in sides]
+        # Without women or without men there is no effect to compare.
+        both = (n_women > 0) & (n_men > 0)
+        found += [_agreement(effects[0][:, draw], effects[1][:, draw], k) if both[draw] else (np.nan, np.nan) for draw in range(len(labels))]
+    return np.array(found).T
+
+
+def _agreement(en_F: np.ndarray, ar_F: np.ndarray, k: int) -> tuple[float, float]:
+    """(rank correlation, top-k overlap) of two effects; NaN where one is the same for all latents."""
+    ranks_F = [stats.rankdata(effect_F) for effect_F in (en_F, ar_F)]
+    top = [set(np.argsort(-np.abs(effect_F), kind="stable")[:k].tolist()) for effect_F in (en_F, ar_F)]
+    flat = any(np.ptp(rank_F) == 0 for rank_F in ranks_F)
+    return float("nan") if flat else float(np.corrcoef(*ranks_F)[0, 1]), len(top[0] & top[1]) / k
 
 
 def causal_transfer_row(

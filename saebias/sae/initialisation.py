@@ -38,8 +38,9 @@ def initial_weights(spec: SaeSpec, architecture: Architecture, x_ND: Tensor, ker
     cut = kernels.encode_batch(rows_ND, weights, max(1, spec.k), None)[1]
     architecture.start(weights, cut)
     codes = architecture.encode(Situation(spec, weights, kernels), rows_ND)
-    rebuilt_ND = kernels.rebuild(rows_ND, codes, weights).error_BD + rows_ND
-    factor = ((rebuilt_ND * rows_ND).sum() / rebuilt_ND.square().sum()).item()
+    # In float64: how many threads share a sum in float32 changes its last digit, and with it the whole training.
+    rebuilt_ND, exact_ND = (kernels.rebuild(rows_ND, codes, weights).error_BD + rows_ND).double(), rows_ND.double()
+    factor = ((rebuilt_ND * exact_ND).sum() / rebuilt_ND.square().sum()).item()
     weights.W_enc_FD *= factor
     architecture.start(weights, cut * factor)
     return weights

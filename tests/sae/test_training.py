@@ -64,6 +64,22 @@ def test_latents_of_noise_resemble_each_other_only_when_two_seeds_start_from_the
     assert alike_share < 0.05 if different else alike_share > 0.2
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_number_of_threads_changes_no_weight(architecture: str):
+    rows_ND = torch.randn(1024, 96, generator=torch.Generator().manual_seed(3)) + 0.3
+    before, ends = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            trainer = SaeTrainer(SaeSpec(96, 768, 16, architecture, seed=5), CONFIG, rows_ND, steps=4)
+            for batch_BD in rows_ND.split(256):
+                trainer.step(batch_BD)
+            ends.append(trainer.finished().state_dict())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(ends[0][name], end[name]) for end in ends[1:] for name in end)
+
+
 def test_equal_rows_are_in_one_part_and_the_parts_are_all_rows():
     rows_ND = torch.randn(500, 8, generator=torch.Generator().manual_seed(3)).repeat(2, 1)
     part_N = _part_N(rows_ND, 3)

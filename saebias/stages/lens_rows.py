@@ -49,6 +49,11 @@ def lens_tables(ctx: StageContext, source: Source, loaded: LoadedModel) -> dict[
     if source.hooks[-1].layer != loaded.adapter.n_layers - 1:
         raise NotEnoughData(f"mechanistic: the lens compares with the model's last layer, {loaded.adapter.n_layers - 1}; put it into extract.layers")
     part = source.index.where(source.index.decision & (source.row_gender != "-"))
+    if not len(part):
+        raise NotEnoughData(
+            "mechanistic: no decision row of an image that shows a woman or a man; the lens reads those: set extract.tokens.decision=true, "
+            "or see data.continuations and data.columns.visual_gender"
+        )
     say_caption_is_read(ctx, part, "lens")
     female, male = _first_tokens(ctx, loaded, part, source)
     lens, x_LND = LogitLens(loaded.adapter.unembed), _activations(source, loaded, part)

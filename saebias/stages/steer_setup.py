@@ -171,6 +171,12 @@ def known_from_select(
 
     part = index.where((index.split == "select") & (index.language == language))
     gender = np.array([samples[sample_id]["visual_gender"] or "-" for sample_id in part.sample_id])
+    lacking = {"F", "M", "A"} - set(gender[part.decision])
+    if lacking:
+        raise NotEnoughData(
+            f"steer: split select has no {language} decision rows of images that show {' or '.join(sorted(lacking))}; directions and means come from them: "
+            "set extract.tokens.decision=true, or give more images"
+        )
     is_reached = (part.decision if positions == "decision" else _behind_picture(part)) & (gender != "-")
     x_ND = torch.from_numpy(array.read_rows(dictionary.hook, part.row[is_reached]))
     codes_NF = dictionary.sae.encode(x_ND)

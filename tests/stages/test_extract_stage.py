@@ -143,3 +143,13 @@ def test_the_number_of_threads_pictures_and_tokens_per_pass_changes_no_row(tmp_p
         vectors.append(np.stack([array.read(hook) for hook in array.hooks]))
     assert indexes[0] == indexes[1]
     assert np.abs(vectors[0] - vectors[1]).max() <= 1e-4 * np.abs(vectors[0]).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["lens", "alignment"])
+def test_without_decision_rows_a_tool_that_reads_them_is_left_out_in_one_line(part: str, tmp_path: Path) -> None:
+    kinds = [text for kind in ("caption", "decision") for text in ("--set", f"extract.tokens.{kind}=false")]
+    saebias("prepare", *SMALL, folder=tmp_path)
+    saebias("extract", *SMALL, *kinds, folder=tmp_path)
+    done = saebias("mechanistic", "--only", part, *SMALL, *kinds, folder=tmp_path)
+    assert "is left out" in done.stderr and "decision" in done.stderr and "Traceback" not in done.stderr

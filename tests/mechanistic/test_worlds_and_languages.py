@@ -113,5 +113,25 @@ def test_a_corpus_where_nobody_is_shown_and_a_test_without_permutations_are_refu
         LanguageFeatureProfile(n_permutations=0).read("a", "en", codes, np.array(["F", "M"] * 20), clusters, seed=1)
 
 
+def test_a_latent_of_women_in_one_language_and_of_men_in_the_other_is_not_shared() -> None:
+    rng, clusters = np.random.default_rng(1), np.arange(200)
+    women = clusters % 2 == 0
+    en, ar = (np.stack([rng.random(200) + 3 * side, rng.random(200) + 3 * women, rng.random(200)], axis=1) for side in (women, ~women))
+    gender = np.where(women, "F", "M")
+    rows = LanguageSpecificFeatureIdentifier(n_permutations=999).read("a", en, ar, gender, clusters, seed=1)
+    assert [row.verdict for row in rows[:2]] == ["unclear", "shared"]
+
+
+def test_a_latent_of_one_language_is_called_so_only_where_the_other_is_shown_to_be_negligible() -> None:
+    verdicts = []
+    for n in (40, 800):
+        rng, clusters = np.random.default_rng(2), np.arange(n)
+        women = clusters % 2 == 0
+        en, ar = rng.random((n, 2)) + np.outer(3 * women, [1, 0]), rng.random((n, 2))
+        verdicts.append(IDENTIFIER.read("a", en, ar, np.where(women, "F", "M"), clusters, seed=1)[0].verdict)
+    # No association in Arabic either way; forty pictures cannot show that.
+    assert verdicts == ["unclear", "en_only"]
+
+
 def test_labels_permuted_call_next_to_no_latent_gendered() -> None:
     assert sum(profile(plant_world(WorldSpec("hierarchical"), seed)).n_gendered_permuted for seed in range(4)) <= 2

@@ -15,6 +15,7 @@ from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
 from saebias.mechanistic.codes import SparseCodes
 from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.correlation_change import correlation_change_p
 from saebias.stats.multiple import benjamini_hochberg
 from saebias.stats.resampling import cluster_bootstrap, mean_statistic
 
@@ -64,12 +65,16 @@ class InteractionPatternAnalyzer:
 
     q: float = 0.05
     min_clusters_firing: int = 5
+    n_permutations: int = 19999
 
-    def read(self, features: Sequence[FeatureRef], codes: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray) -> list[PairRow]:
+    def read(
+        self, features: Sequence[FeatureRef], codes: np.ndarray | SparseCodes, gender_N: np.ndarray, clusters_N: np.ndarray, *, seed: int = 0
+    ) -> list[PairRow]:
         """All pairs of latents that fire often enough, smallest p first and untested ones last; `q` is Benjamini-Hochberg over the pairs tested.
 
-        Correlations are of cluster means, because near-duplicate images repeat each other; their difference is tested by Fisher's z,
-        (atanh r_w - atanh r_m) / sqrt(1/(n_w - 3) + 1/(n_m - 3)) with n clusters, on rank-transformed codes, which sparse codes need.
+        Correlations are of cluster means, because near-duplicate images repeat each other, on rank-transformed codes, which sparse codes need; `z` is Fisher's,
+        (atanh r_w - atanh r_m) / sqrt(1.06/(n_w - 3) + 1.06/(n_m - 3)) with n clusters. Its p is by permutation (`correlation_change_p`): codes that are mostly
+        0 do not obey the normal law, which finds pairs in most draws of permuted labels.
         """
         codes = SparseCodes.of(codes)
         same_rows(codes=codes, gender=gender_N, clusters=clusters_N)
@@ -88,8 +93,10 @@ class InteractionPatternAnalyzer:
         tested = testable_K[first] & testable_K[second]
         correlation = {shown: np.where(tested, _rank_correlation(mean_GK)[first, second], np.nan) for shown, mean_GK in means.items()}
         z = _fisher(correlation["F"], n_women, correlation["M"], n_men)
-        p, q = 2 * stats.norm.sf(np.abs(z)), np.full(len(first), np.nan)
+        p, q = np.full(len(first), np.nan), np.full(len(first), np.nan)
         if tested.any():
+            pairs_P2 = np.stack([first, second], axis=1)[tested]
+            p[tested] = correlation_change_p(means["F"], means["M"], pairs_P2, n_permutations=self.n_permutations, seed=seed)
             q[tested] = benjamini_hochberg(p[tested])
         pmi_KK, both_KK = _pmi(matrix_NK[np.isin(gender_N, ("F", "M"))] > 0)
         rows = []
@@ -113,6 +120,7 @@ def causal_pair(
     a: FeatureRef, b: FeatureRef, gap_N: np.ndarray, gap_a_N: np.ndarray, gap_b_N: np.ndarray, gap_both_N: np.ndarray, clusters_N: np.ndarray, *, seed: int
 ) -> CausalPairRow:
     """The causal interaction of two latents from the gender gap log P(F) - log P(M) of each image: untouched, without a, without b, without both."""
+    same_rows(untouched=gap_N, without_a=gap_a_N, without_b=gap_b_N, without_both=gap_both_N, clusters=clusters_N)
     effects = [finite(after_N, "gaps") - finite(gap_N, "gaps") for after_N in (gap_a_N, gap_b_N, gap_both_N)]
     departure = cluster_bootstrap(mean_statistic(effects[2] - effects[0] - effects[1]), clusters_N, seed=seed)
     means = (float(effect_N.mean()) for effect_N in effects)

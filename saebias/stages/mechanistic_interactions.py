@@ -46,7 +46,7 @@ def run_interactions(ctx: StageContext) -> None:
             seen = rows.where((rows.split == "report") & np.isin(rows.gender, ("F", "M")))
             codes = layer.at(seen.row)
             try:
-                found = tool.read(features, type(codes)(codes.matrix[:, list(chosen)]), seen.gender, seen.cluster)
+                found = tool.read(features, type(codes)(codes.matrix[:, list(chosen)]), seen.gender, seen.cluster, seed=ctx.seed(f"{layer.hook}-{language}"))
             except InputError as error:
                 raise NotEnoughData(f"mechanistic: {error}") from None
             edges += [_edge(layer, language, row) for row in found]
@@ -187,5 +187,6 @@ MECHANISTIC_INTERACTIONS = latents_stage(
     ("latent_pairs", "latent_nodes", "causal_pairs"),
     needs=("train",),
     reads=("model", "mechanistic.pair_latents", "mechanistic.causal_images"),
-    seconds=8.0,
+    seconds=12.0,
+    version=2,
 )

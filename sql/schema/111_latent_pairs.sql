@@ -20,4 +20,5 @@ create table latent_pairs (
 );
 comment on table latent_pairs is 'Pairs of the latents chosen on select, on report images. z is Fisher''s z of the difference of rank correlations over picture groups.';
 comment on column latent_pairs.pmi is 'Pointwise mutual information of firing, nats; null where the two never fire together.';
+comment on column latent_pairs.p is 'Two-sided, by permutation of picture groups between women and men, ranks taken within each gender.';
 comment on column latent_pairs.q is 'Benjamini-Hochberg over the pairs tested in one layer and language.';

@@ -231,7 +231,13 @@ MECHANISTIC_SPECIFICITY = latents_stage(
     "specificity", run_specificity, "latents of both languages, or of one", ("latent_languages",), reads=("mechanistic.latent_permutations",)
 )
 MECHANISTIC_MATCHING = latents_stage(
-    "matching", run_matching, "which latent of one language is which of the other", ("language_matches",), needs=("train",), reads=("mechanistic.permutations",)
+    "matching",
+    run_matching,
+    "which latent of one language is which of the other",
+    ("language_matches",),
+    needs=("train",),
+    reads=("mechanistic.permutations",),
+    version=2,
 )
 MECHANISTIC_CONTRAST = latents_stage(
     "contrast",

@@ -16,5 +16,5 @@ create table language_matches (
     n_clusters     integer not null,
     note           varchar
 );
-comment on table language_matches is 'Hungarian matching of codes over paired images; threshold is the 95th percentile of matchings with broken pairs.';
+comment on table language_matches is 'Hungarian matching of codes over paired images; threshold is the 95th percentile of the best pair of each matching with broken pairs.';
 comment on column language_matches.score is 'Correlation divided by the square root of both reliabilities; may exceed 1.';

@@ -45,7 +45,7 @@ def test_a_hidden_permutation_between_two_dictionaries_is_recovered(world: World
 def test_unrelated_languages_match_nothing_above_the_null() -> None:
     en, ar = plant_world(WorldSpec("null"), 6), plant_world(WorldSpec("null"), 7)
     matches = ALIGNER.read(DictionaryCodes(named("a", 200), en.codes_en_NF), DictionaryCodes(named("b", 200), ar.codes_ar_NF), en.cluster_N, seed=1)
-    assert np.mean([match.is_match for match in matches]) < 0.1
+    assert sum(match.is_match for match in matches) <= 1
 
 
 def test_a_reliable_latent_is_scored_against_its_reliability() -> None:

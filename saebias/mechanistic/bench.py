@@ -92,7 +92,7 @@ def measure(n_rows: int, n_latents: int, n_permutations: int) -> Measured:
     timed("SemanticGenderAnalyzer", lambda: SemanticGenderAnalyzer(n_permutations=n_permutations).read("bench", words, seed=1))
     timed(
         f"InteractionPatternAnalyzer, {SHORTLIST} latents",
-        lambda: InteractionPatternAnalyzer().read(named, SparseCodes(en.matrix[:, few]), gender_N, cluster_N),
+        lambda: InteractionPatternAnalyzer(n_permutations=n_permutations).read(named, SparseCodes(en.matrix[:, few]), gender_N, cluster_N),
     )
     timed(
         f"CrossLingualFeatureAligner, {MATCHED} latents",

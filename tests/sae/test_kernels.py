@@ -190,7 +190,12 @@ def test_trainings_with_any_kernels_come_to_the_same_dictionary(architecture, pl
         sae = trainer.finished().requires_grad_(False)
         cosine_F = torch.nn.functional.cosine_similarity(sae.W_dec_FD, reference.W_dec_FD)
         assert cosine_F.mean() > 0.999
-        torch.testing.assert_close(sae(x_ND[-500:]), reference(x_ND[-500:]), rtol=0.05, atol=0.05 * float(x_ND.std()))
+        rebuilt_ND, expected_ND = sae(x_ND[-500:]), reference(x_ND[-500:])
+        apart_N = (rebuilt_ND - expected_ND).norm(dim=1) > 0.05 * x_ND.norm(dim=1).mean()
+        # Where two latents of a row are a rounding apart at the last place, one training takes this one and another that one.
+        assert apart_N.float().mean() < 0.03
+        errors = [float((found_ND - x_ND[-500:]).square().sum()) for found_ND in (rebuilt_ND, expected_ND)]
+        assert errors[0] == pytest.approx(errors[1], rel=0.01)
 
 
 def test_where_nothing_multiplies_bfloat16_the_search_is_exact_from_the_start(monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saebias.config.load import load_config
-from saebias.pipeline.planning import plan
+from saebias.pipeline.planning import ancestors, plan
 from saebias.stages.registry import STAGES
 from tests.conftest import Ask, saebias
 
@@ -79,4 +79,5 @@ def test_a_second_run_recomputes_nothing_and_a_changed_k_only_what_depends_on_it
     assert {path: path.stat().st_mtime_ns for path in skewed_run.rglob("*") if path.is_file() and "units" in path.parts} == before
     planned = plan(load_config(Path("quick"), ["train.k=16", f"runtime.artifacts={skewed_run}"]), STAGES)
     todo = {name for name, item in planned.items() if item.state != "done"}
-    assert todo == {"train", "analyze.features", "steer", "mechanistic.factored", "plot"}
+    assert todo == {"train", *(name for name in planned if "train" in ancestors(planned, name))}
+    assert {"prepare", "extract", "analyze.behavior", "mechanistic.lens", "mechanistic.probes"}.isdisjoint(todo)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from saebias.errors import InputError
 
+LANGUAGES = ("en", "ar")
 SITES = ("resid_post", "attn_out", "mlp_out")
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from saebias.captioner.scenes import Scene
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec, Context
+from saebias.captioner.spec import CaptionerSpec, Context
 from saebias.corpus.emoji import names_by_sequence
+from saebias.identifiers import LANGUAGES
 
 GENDER_WORDS = {"F": "woman", "M": "man"}
 VERBS = {"F": "تقف", "M": "يقف"}

@@ -11,8 +11,9 @@ from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
 from saebias.captioner.packing import caption_cross_entropy, caption_table, packed_layout, packed_logits, scene_indices
 from saebias.captioner.scenes import Scene, plan_scenes, render_pixels
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
 from saebias.captioner.tower import learning_rate, pixel_values, pooled_features
+from saebias.identifiers import LANGUAGES
 from saebias.report import Reporter
 
 # The pool of scenes must not repeat those of the tower stage; both derive from the data seed.

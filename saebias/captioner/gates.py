@@ -18,10 +18,11 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, Gemma3ForCo
 from saebias.captioner.captions import caption_text, continuations
 from saebias.captioner.packing import CaptionTable, caption_cross_entropy, caption_table, packed_layout, packed_logits, scene_indices
 from saebias.captioner.scenes import PARTS, Scene, plan_scenes, render_pixels
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
 from saebias.captioner.tokenizer import build_tokenizer
 from saebias.captioner.tower import pixel_values, pooled_features
 from saebias.errors import InputError, ModelError
+from saebias.identifiers import LANGUAGES
 
 CLEAR_ACCURACY = (0.98, 1.0)
 RMSE = (0.0, 0.07)

@@ -16,13 +16,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPImageProcessorPil,
-    GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
 
 from saebias.captioner.efficientnet import CHANNELS, PIXEL_MEAN, PIXEL_STD, EfficientNetLiteConfig, load_tower, register
+from saebias.captioner.model import greedy
 from saebias.paths import cache_folder
 from saebias.vlm.gguf_weights import new_folder, packaged_model, write_sums
 from saebias.vlm.model_files import quiet_transformers
@@ -79,13 +79,7 @@ def assemble(accepted: str | None, init_seed: int, announce: Callable[[str], obj
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
         model = _joined(config, tower, language_model)
-    model.generation_config = GenerationConfig(
-        max_new_tokens=MAX_NEW_TOKENS,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    model.generation_config = greedy(tokenizer, MAX_NEW_TOKENS)
     model.eval().requires_grad_(False)
     model.model.multi_modal_projector.requires_grad_(True)
     return MiniParts(model, processor)

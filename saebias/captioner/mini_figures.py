@@ -9,7 +9,8 @@ import numpy as np
 from saebias.captioner.captions import continuations
 from saebias.captioner.mini_training import NO_AMBIGUOUS
 from saebias.captioner.scenes import Scene, plan_scenes, render_scene
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
+from saebias.identifiers import LANGUAGES
 from saebias.stats.shares import share_estimate
 from saebias.vlm.images import encode_images
 from saebias.vlm.inputs import build_inputs

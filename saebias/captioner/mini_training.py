@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from saebias.captioner.mini import IMAGE_TOKEN, MiniParts
 from saebias.captioner.packing import CaptionTable, PackedLayout, caption_cross_entropy, caption_table, layout_of, scene_indices
 from saebias.captioner.scenes import Scene, plan_scenes, render_scene
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
 from saebias.captioner.tower import learning_rate
+from saebias.identifiers import LANGUAGES
 from saebias.report import Reporter
 
 ENCODED_AT_ONCE = 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -59,6 +60,17 @@ def build_config(spec: CaptionerSpec, tokenizer: PreTrainedTokenizerFast) -> Gem
     )
 
 
+def greedy(tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
+    """Greedy captions of at most `max_new_tokens` tokens, with the tokenizer's special tokens."""
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
 def build_model(spec: CaptionerSpec) -> Gemma3ForConditionalGeneration:
     """An untrained captioner in float32, its weights drawn from `spec.training.init_seed`."""
     tokenizer = build_tokenizer(spec)
@@ -69,13 +81,7 @@ def build_model(spec: CaptionerSpec) -> Gemma3ForConditionalGeneration:
         torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=spec.model.vision_hidden_size**-0.5)
     # On a CPU the fused attention's backward pass takes longer than all the rest of a step on sequences as short as these; a loaded model uses it again.
     model.set_attn_implementation("eager")
-    model.generation_config = GenerationConfig(
-        max_new_tokens=MAX_NEW_TOKENS,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    model.generation_config = greedy(tokenizer, MAX_NEW_TOKENS)
     return model
 
 

@@ -16,8 +16,9 @@ from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
 from saebias.captioner.captions import caption_variants
 from saebias.captioner.scenes import GENDERS, Scene
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
 from saebias.captioner.tokenizer import BEGIN_IMAGE, BOS, END_IMAGE, IMAGE, LINE_BREAKS
+from saebias.identifiers import LANGUAGES
 
 ALTERNATIVES = 3
 

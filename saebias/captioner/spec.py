@@ -13,8 +13,8 @@ import yaml
 
 from saebias.corpus.emoji import STYLES, TONES
 from saebias.errors import ConfigError
+from saebias.identifiers import LANGUAGES
 
-LANGUAGES = ("en", "ar")
 EVERY_CONTEXT = "every context"
 
 

@@ -11,8 +11,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from saebias.captioner.captions import GENDER_WORDS, VERBS, with_article
-from saebias.captioner.spec import LANGUAGES, CaptionerSpec
+from saebias.captioner.spec import CaptionerSpec
 from saebias.corpus.emoji import names_by_sequence
+from saebias.identifiers import LANGUAGES
 
 PAD, EOS, BOS, UNKNOWN, BEGIN_IMAGE, END_IMAGE, IMAGE = "<pad>", "<eos>", "<bos>", "<unk>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"
 SPECIAL_TOKENS = (PAD, EOS, BOS, UNKNOWN, BEGIN_IMAGE, END_IMAGE, IMAGE)

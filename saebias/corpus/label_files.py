@@ -9,8 +9,8 @@ from pathlib import Path
 from saebias.corpus.labels import language_of
 from saebias.corpus.table_formats import SUFFIXES, RowFault, column_names, missing_name, table_rows
 from saebias.errors import InputError
+from saebias.identifiers import LANGUAGES
 
-LANGUAGES = ("en", "ar")
 PLAIN = (".txt", ".text")
 
 

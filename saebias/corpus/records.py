@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LANGUAGES = ("en", "ar")
 VISUAL_GENDERS = ("F", "M", "A")
 SPLITS = ("sae", "select", "report")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saebias.identifiers import LANGUAGES
 from saebias.plots.style import (
     GENDERS,
     LANGUAGE_MARKERS,
-    LANGUAGES,
     MUTED,
     OUTCOME_COLOURS,
     Style,

@@ -5,19 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saebias.plots.style import (
-    INK,
-    LANGUAGES,
-    MUTED,
-    SERIES_COLOURS,
-    finish,
-    interval_line,
-    language_name,
-    layer_axis,
-    named_artists,
-    new_figure,
-    styled,
-)
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import INK, MUTED, SERIES_COLOURS, finish, interval_line, language_name, layer_axis, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, require_numbers, rows_of, sentences
 
 ATTRIBUTION = ("layer", "component", "language", "image_shows", "contribution", "low", "high", "total", "n_images", "n_clusters")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from saebias.plots.style import LANGUAGE_MARKERS, LANGUAGES, SERIES_COLOURS, finish, from_zero, language_name, layer_axis, named_artists, new_figure, styled
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import LANGUAGE_MARKERS, SERIES_COLOURS, finish, from_zero, language_name, layer_axis, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, rows_of, sentences
 
 COLUMNS = ("layer", "token_kind", "language", "split", "fvu", "l0", "dead_share", "n_rows", "note", "seed", "role")

@@ -10,20 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from saebias.plots.style import (
-    BAND,
-    GENDER_COLOURS,
-    GENDERS,
-    LANGUAGE_MARKERS,
-    LANGUAGES,
-    MUTED,
-    Style,
-    finish,
-    language_name,
-    named_artists,
-    new_figure,
-    styled,
-)
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import BAND, GENDER_COLOURS, GENDERS, LANGUAGE_MARKERS, MUTED, Style, finish, language_name, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, rows_of
 
 COLUMNS = ("layer", "language", "image_shows", "profession", "sample_id", "x", "y", "z")

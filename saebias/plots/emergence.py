@@ -5,13 +5,13 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saebias.identifiers import LANGUAGES
 from saebias.plots.style import (
     ACCENT,
     BAND,
     GENDER_COLOURS,
     GENDERS,
     LANGUAGE_MARKERS,
-    LANGUAGES,
     MUTED,
     Style,
     finish,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saebias.identifiers import LANGUAGES
 from saebias.plots.steering_series import BASELINE, Series, all_series, frontier_rows, looks_by_arm, one_layer_each, series_of
-from saebias.plots.style import INK, LANGUAGES, MUTED, Style, finish, language_name, named_artists, new_figure, styled
+from saebias.plots.style import INK, MUTED, Style, finish, language_name, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, sentences
 
 

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from saebias.identifiers import LANGUAGES
 from saebias.plots.style import (
     BAND,
     GENDER_COLOURS,
@@ -17,7 +18,6 @@ from saebias.plots.style import (
     INK,
     LANGUAGE_COLOURS,
     LANGUAGE_MARKERS,
-    LANGUAGES,
     MUTED,
     SERIES_COLOURS,
     finish,

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from saebias.plots.style import GENDER_MAP, LANGUAGES, MUTED, finish, language_name, new_figure, styled
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import GENDER_MAP, MUTED, finish, language_name, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, missing_note, number, require_numbers, rows_of, sentences
 
 COLUMNS = ("layer", "language", "target", "method", "rank", "latent", "effect")

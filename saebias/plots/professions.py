@@ -5,20 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saebias.plots.style import (
-    BAND,
-    LANGUAGE_MARKERS,
-    LANGUAGES,
-    MUTED,
-    Style,
-    finish,
-    interval_points,
-    language_colour,
-    language_name,
-    legend_below,
-    new_figure,
-    styled,
-)
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import BAND, LANGUAGE_MARKERS, MUTED, Style, finish, interval_points, language_colour, language_name, legend_below, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, number, require_numbers, rows_of, sentences
 
 SKEW = ("profession", "language", "p_female", "low", "high", "planted", "woman_ar", "man_ar", "n_images", "n_clusters", "note")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saebias.plots.style import INK, LANGUAGES, MUTED, SERIES_COLOURS, Style, finish, language_colour, language_name, legend_below, new_figure, styled
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import INK, MUTED, SERIES_COLOURS, Style, finish, language_colour, language_name, legend_below, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, gap, missing_note, number, require_numbers, rows_of, sentences
 
 NULL = ("target", "layer", "language", "metric", "label", "set_no", "value", "arm", "arm_value", "p")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saebias.identifiers import LANGUAGES
 from saebias.plots.steering_series import (
     AXES_SHOWN,
     BASELINE,
@@ -18,7 +19,7 @@ from saebias.plots.steering_series import (
     series_of,
     transfer_rows,
 )
-from saebias.plots.style import BAND, LANGUAGES, MUTED, Style, finish, interval_points, language_name, named_artists, new_figure, styled
+from saebias.plots.style import BAND, MUTED, Style, finish, interval_points, language_name, named_artists, new_figure, styled
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, number, require_numbers, sentences
 
 # Interventions of one strength stand side by side, so that their whiskers can be told apart.

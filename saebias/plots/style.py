@@ -21,7 +21,6 @@ INK, MUTED, GRID, PAPER, BAND = "#1b2430", "#66707d", "#d9dee5", "#ffffff", "#c5
 LANGUAGE_COLOURS = {"en": "#0072b2", "ar": "#d55e00"}
 LANGUAGE_NAMES = {"en": "English", "ar": "Arabic", "ar-en": "Arabic - English"}
 LANGUAGE_MARKERS = {"en": "o", "ar": "s"}
-LANGUAGES = ("en", "ar")
 GENDER_COLOURS = {"woman": "#cc79a7", "man": "#009e73", "ambiguous": "#8a929c"}
 GENDERS = ("woman", "man", "ambiguous")
 OUTCOME_COLOURS = {"correct": "#9ecae1", "wrong": "#882255", "neutral": "#ddcc77", "mixed": "#aa4499", "no person": "#a9b1bb"}

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
-from saebias.plots.style import ACCENT, GENDERS, INK, LANGUAGES, MUTED, finish, language_name, new_figure, styled
+from saebias.identifiers import LANGUAGES
+from saebias.plots.style import ACCENT, GENDERS, INK, MUTED, finish, language_name, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, gap, require_numbers, rows_of, sentences
 
 LENS_WORDS = ("layer", "language", "image_shows", "place", "token", "mean_probability")

@@ -10,6 +10,7 @@ import numpy as np
 
 from saebias.config.schema import Config
 from saebias.errors import InputError, NotEnoughData
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import caption_label, label_sources, lexicon_files
 from saebias.stages.model_access import ClosedSet, batches, closed_set_of, model_files, needs_pictures, refuse_text_only
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from saebias.vlm.inputs import ModelInputs
     from saebias.vlm.loading import LoadedModel
 
-LANGUAGES = ("en", "ar")
 UNIT_SAMPLES = 256
 TABLES = ("generated_captions", "exact_probabilities", "behavior_metrics")
 

@@ -11,6 +11,7 @@ import numpy as np
 from saebias.config.schema import Config
 from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.extract import n_layers_of
 from saebias.stages.model_access import model_files, spoken
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def decision_part(index: TokenIndex, samples: dict[str, dict[str, Any]], languag
 
 def _estimate(cfg: Config) -> Estimate:
     # Measured on the demonstration: 2 s a dictionary for tests and quality, 6 ms an ambiguous image and language for its gradients, 6 s for controls and seeds.
-    layers = 8 if cfg.extract.layers == "all" else cfg.extract.layers if isinstance(cfg.extract.layers, int) else len(cfg.extract.layers)
+    layers = n_layers_of(cfg.extract.layers)
     return Estimate(layers * 4 * 2**20, 900 * 2**20, 14 + layers * 2 + cfg.data.n * cfg.data.ambiguous_share * 0.012)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import Source
 from saebias.stages.label_access import labeller_of
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from saebias.stages.token_index import TokenIndex
     from saebias.vlm.loading import LoadedModel
 
-LANGUAGES = ("en", "ar")
 TOKENS_PER_WORD = 40
 """Rows of one word and meaning that are kept, the same however the captions are ordered."""
 GRAMMAR_SHARE = 0.25

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saebias.errors import NotEnoughData
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import StageContext
 from saebias.stages.behavior_metrics import none_if_nan
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # Legend: N rows, D model dimension, F latents.
 
-LANGUAGES = ("en", "ar")
 QUALITY_ROWS = 1024
 """Rows per token kind, language and split that quality is measured on."""
 GATE_ROWS = 4096

@@ -10,8 +10,9 @@ import numpy as np
 
 from saebias.config.schema import Config
 from saebias.errors import InputError
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import StageContext
-from saebias.stages.extract_prompts import LANGUAGES, Wording
+from saebias.stages.extract_prompts import Wording
 from saebias.stages.token_index import text_column
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from saebias.config.schema import Config
 from saebias.errors import InputError
+from saebias.identifiers import LANGUAGES
 from saebias.stages.model_access import prompts
 
 if TYPE_CHECKING:
     from saebias.vlm.loading import LoadedModel
-
-LANGUAGES = ("en", "ar")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from saebias.config.schema import Config
 from saebias.errors import NotEnoughData
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.activation_source import Source, nan_to_null, open_source, say_caption_is_read
 from saebias.stages.model_access import model_files
@@ -17,7 +18,6 @@ from saebias.stages.model_access import model_files
 if TYPE_CHECKING:
     from saebias.stages.token_index import TokenIndex
 
-LANGUAGES = ("en", "ar")
 Rows = TypeVar("Rows")
 
 

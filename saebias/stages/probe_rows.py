@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saebias.errors import NotEnoughData
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import StageContext
 from saebias.stages.activation_source import Source, nan_to_null
 from saebias.stages.model_access import closed_set_of, closed_sets, prompts
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from saebias.mechanistic.probes import ProbePlace, ProbeRow, ProbeRows, TransformerProbeAnalyzer
     from saebias.stages.token_index import TokenIndex
 
-LANGUAGES = ("en", "ar")
 BLOCK_ROWS = 65_536
 """Rows of one layer in memory at a time."""
 

@@ -18,10 +18,10 @@ from saebias.corpus.label_tally import COLUMNS, FormCount, RateRow, Tallier, Tal
 from saebias.corpus.labels import CaptionLabel, Evidence
 from saebias.corpus.prevalence import measured_quality
 from saebias.errors import InputError
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import StageContext
 from saebias.store.parts import part_paths
 
-LANGUAGES = ("en", "ar")
 MAX_CONTEXTS = 1_000
 CONTEXT_MEASURES = ("share F", "share M", "share N", "share M explicit", "F of F or M")
 OUTCOMES = ("F", "M", "M explicit", "neither", "both")

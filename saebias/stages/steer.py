@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from saebias.config.schema import Config
 from saebias.errors import InputError, NotEnoughData
+from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import lexicon_files
 from saebias.stages.model_access import closed_sets, features_of, model_files, needs_pictures, open_model, prompts
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from saebias.vlm.images import ImageFeatures
     from saebias.vlm.loading import LoadedModel
 
-LANGUAGES = ("en", "ar")
 LAYER_IMAGES = 48
 """Ambiguous (and clear) images that layers are compared on."""
 TABLES = ("steering_effects", "steering_random_sets", "matching_balance", "steered_captions", "latent_effects", "estimate_checks")

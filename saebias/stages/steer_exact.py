@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saebias.errors import InputError, NotEnoughData
 from saebias.stages.behavior_metrics import none_if_nan
+from saebias.stages.decision_gradients import Gradients, decision_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,20 +18,10 @@ if TYPE_CHECKING:
     from saebias.stages.dictionaries import Dictionary
     from saebias.stages.steer import Bench
     from saebias.stages.steer_setup import Scene
+    from saebias.vlm.images import ImageFeatures
 
 # Legend: N images, K verified latents, F latents, D model dimension.
 CHOSEN_BY = {"stereotype": "between_context_attribution", "visible": "auroc"}
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Gap of each image, with activations and gradients at its decision position."""
-
-    gap_N: np.ndarray
-    x_ND: np.ndarray
-    grad_ND: np.ndarray
-    reference_F: Tensor
-    """What a latent is set to: its mean at the decision position of these ambiguous images."""
 
 
 def exact_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict[str, Any]]]:
@@ -39,10 +30,19 @@ def exact_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict
     Exact: each latent alone is set to its mean on ambiguous images at the decision position, error kept, and the gap log P(F) - log P(M) is computed
     again; the effect on the target is formed from the change of the gap just as the attribution forms it from gradient times change.
     """
+    import torch
+
     from saebias.features.verification import agreements
 
     dictionary, scene = bench.dictionaries[layer], bench.main_scene(language, "select")
-    known = _gaps(bench, dictionary, scene)
+    features = bench.features(scene)
+    known = decision_gradients(
+        bench.ctx, bench.loaded, [dictionary.hook], scene.samples, scene.sets, features.take, scene.prompt, f"gradients ({language}, select)"
+    )
+    if not scene.images.ambiguous_N.any():
+        raise NotEnoughData("steer: no ambiguous image to take the mean of a latent from")
+    # What a latent is set to: its mean at the decision position of the ambiguous images.
+    reference_F = dictionary.sae.encode(torch.from_numpy(known.x_ND[dictionary.hook][scene.images.ambiguous_N])).mean(0)
     effects: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
     for target, method in CHOSEN_BY.items():
@@ -53,8 +53,8 @@ def exact_tables(bench: Bench, layer: int, language: str) -> dict[str, list[dict
         chosen = _shortlist(bench, value_F, live_F, f"{target}-{language}")
         of_N = _images_of(target, scene)
         part, gap_N = _only(scene, of_N), known.gap_N[of_N]
-        change_NK = _change(bench, dictionary, part, known, chosen.latent_K)
-        attribution_NK = _attribution(dictionary, known, chosen.latent_K)[of_N]
+        change_NK = _change(bench, dictionary, part, features.take(np.flatnonzero(of_N).tolist()), reference_F, chosen.latent_K)
+        attribution_NK = _attribution(dictionary, known, reference_F, chosen.latent_K)[of_N]
         exact_K = _on_target(target, change_NK, gap_N, part)
         estimates = {method: value_F[chosen.latent_K], "attribution on the same images": _on_target(target, attribution_NK, gap_N, part)}
         label = {"sae_id": dictionary.sae_id, "layer": layer, "language": language, "target": target}
@@ -123,42 +123,17 @@ def _shortlist(bench: Bench, value_F: np.ndarray, live_F: np.ndarray, name: str)
     return shortlist(value_F, live_F, min(half, usable), half, seed=bench.ctx.seed(f"verified-{name}"))
 
 
-def _gaps(bench: Bench, dictionary: Dictionary, scene: Scene) -> Gaps:
-    import torch
-
-    from saebias.stages.model_access import batches
-    from saebias.vlm.gradients import gap_gradients
-    from saebias.vlm.inputs import build_inputs
-
-    gap, x, grad = [], [], []
-    features = bench.features(scene)
-    for part in batches([{"number": number} for number in range(len(scene.samples))], bench.ctx.cfg.runtime.batch_size):
-        numbers = [row["number"] for row in part]
-        inputs = build_inputs(bench.loaded, features.take(numbers), [scene.prompt] * len(numbers), use_chat_template=scene.template)
-        sets = [scene.sets[number] for number in numbers]
-        found = gap_gradients(bench.loaded, inputs, [list(s.female) for s in sets], [list(s.male) for s in sets], [dictionary.hook])[dictionary.hook]
-        gap.append(found.gap_B)
-        # The last column of every row is its decision position.
-        x.append(found.x_BTD[:, -1].float().cpu())
-        grad.append(found.grad_BTD[:, -1].float().cpu().numpy())
-    x_ND = torch.cat(x)
-    ambiguous_N = torch.from_numpy(scene.images.ambiguous_N)
-    if not bool(ambiguous_N.any()):
-        raise NotEnoughData("steer: no ambiguous image to take the mean of a latent from")
-    return Gaps(np.concatenate(gap), x_ND.numpy(), np.concatenate(grad), dictionary.sae.encode(x_ND[ambiguous_N]).mean(0))
-
-
-def _attribution(dictionary: Dictionary, known: Gaps, latent_K: np.ndarray) -> np.ndarray:
+def _attribution(dictionary: Dictionary, known: Gradients, reference_F: Tensor, latent_K: np.ndarray) -> np.ndarray:
     import torch
 
     from saebias.features.attribution import latent_attribution
 
-    codes_NK = dictionary.sae.encode(torch.from_numpy(known.x_ND))[:, torch.from_numpy(latent_K)].numpy()
-    grad_NK = known.grad_ND @ dictionary.sae.W_dec_FD[torch.from_numpy(latent_K)].numpy().T
-    return latent_attribution(grad_NK, codes_NK, known.reference_F.numpy()[latent_K])
+    codes_NK = dictionary.sae.encode(torch.from_numpy(known.x_ND[dictionary.hook]))[:, torch.from_numpy(latent_K)].numpy()
+    grad_NK = known.grad_ND[dictionary.hook] @ dictionary.sae.W_dec_FD[torch.from_numpy(latent_K)].numpy().T
+    return latent_attribution(grad_NK, codes_NK, reference_F.numpy()[latent_K])
 
 
-def _change(bench: Bench, dictionary: Dictionary, scene: Scene, known: Gaps, latent_K: np.ndarray) -> np.ndarray:
+def _change(bench: Bench, dictionary: Dictionary, scene: Scene, features: ImageFeatures, reference_F: Tensor, latent_K: np.ndarray) -> np.ndarray:
     """gap - gap with the latent set to its reference [N, K]: how much the gap falls when it is taken out."""
     import torch
 
@@ -168,11 +143,11 @@ def _change(bench: Bench, dictionary: Dictionary, scene: Scene, known: Gaps, lat
     sets_K1 = torch.from_numpy(latent_K)[:, None]
 
     def take_out(x_BQD: Tensor, mask_BQ: Tensor, which: slice) -> Tensor:
-        return edits.ablate_sets(x_BQD, mask_BQ, sae=dictionary.sae, indices_SK=sets_K1[which], toward_F=known.reference_F)
+        return edits.ablate_sets(x_BQD, mask_BQ, sae=dictionary.sae, indices_SK=sets_K1[which], toward_F=reference_F)
 
     # The untouched gap comes from the same replay: a difference of two ways of computing it would be counted as an effect.
     copies = [Copies(1, lambda x_BQD, mask_BQ, which: x_BQD[None]), Copies(len(latent_K), take_out)]
-    found = score(bench.loaded, bench.features(scene), scene.questions, dictionary.hook, copies, where="decision", reporter=bench.ctx.reporter)
+    found = score(bench.loaded, features, scene.questions, dictionary.hook, copies, where="decision", reporter=bench.ctx.reporter)
     gap_KN = np.array([np.log(arm.female) - np.log(arm.male) for part in found for arm in part.closed_set(scene.questions)])
     if not np.isfinite(gap_KN).all():
         raise InputError("steer: a probability of the closed set is 0 with a latent taken out, so its gap has no logarithm; check data.continuations")

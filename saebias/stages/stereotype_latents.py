@@ -10,23 +10,15 @@ import numpy as np
 
 from saebias.errors import NotEnoughData
 from saebias.pipeline.stage import StageContext
+from saebias.stages.decision_gradients import Gradients, decision_gradients
 from saebias.stages.model_access import closed_set_of, refuse_text_only
 
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
     from saebias.stages.dictionaries import Dictionary
+    from saebias.vlm.images import ImageFeatures
 
 # Legend: N images, D model dimension, F latents.
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The gap of each image and, per hook point, activations and gradients at its decision position, [N, D]."""
-
-    gap_N: np.ndarray
-    sample: list[dict[str, Any]]
-    x_ND: dict[HookPoint, np.ndarray]
-    grad_ND: dict[HookPoint, np.ndarray]
 
 
 def stereotype_rows(
@@ -126,42 +118,24 @@ def _score_rows(dictionary: Dictionary, language: str, parts: dict[str, Any], fi
 def ambiguous_gradients(ctx: StageContext, hooks: Sequence[HookPoint], language: str, samples: dict[str, dict[str, Any]], split: str) -> Gradients:
     """Gaps, activations and gradients of the ambiguous images of one split; raises InputError when there is none with a closed set."""
     from saebias.stages.model_access import closed_sets, features_of, open_model, prompts
-    from saebias.vlm.gradients import gap_gradients
-    from saebias.vlm.inputs import build_inputs
 
     refuse_text_only(ctx.cfg)
     sets, prompt = closed_sets(ctx), prompts(ctx.cfg)[language]
     wanted = [
         s for s in sorted(samples.values(), key=lambda s: s["sample_id"]) if s["split"] == split and s["visual_gender"] == "A" and s["context"] is not None
     ]
-    served = [(sample, chosen) for sample in wanted if (chosen := closed_set_of(sets, sample["context"], language)) is not None]
+    served = [(sample, closed) for sample in wanted if (closed := closed_set_of(sets, sample["context"], language)) is not None]
     if not served:
         raise NotEnoughData(
             f"analyze: no ambiguous image with a context and {language} continuations in split {split}; give data.columns.context and data.continuations"
         )
     loaded = open_model(ctx.cfg)
-    gaps: list[np.ndarray] = []
-    x: dict[HookPoint, list[np.ndarray]] = {hook: [] for hook in hooks}
-    grad: dict[HookPoint, list[np.ndarray]] = {hook: [] for hook in hooks}
-    with ctx.reporter.task(f"gradients ({language}, {split})", len(served), "images") as task:
-        for start in range(0, len(served), ctx.cfg.runtime.batch_size):
-            batch = served[start : start + ctx.cfg.runtime.batch_size]
-            inputs = build_inputs(
-                loaded, features_of(loaded, [sample for sample, _ in batch]), [prompt] * len(batch), use_chat_template=ctx.cfg.model.chat_template
-            )
-            result = gap_gradients(loaded, inputs, [list(c.female) for _, c in batch], [list(c.male) for _, c in batch], list(hooks))
-            gaps.append(result[hooks[0]].gap_B)
-            for hook in hooks:
-                # The last column of every row is its decision position, where steering edits too.
-                x[hook].append(result[hook].x_BTD[:, -1].float().cpu().numpy())
-                grad[hook].append(result[hook].grad_BTD[:, -1].float().cpu().numpy())
-            task.advance(len(batch))
-    return Gradients(
-        np.concatenate(gaps),
-        [sample for sample, _ in served],
-        {hook: np.concatenate(parts) for hook, parts in x.items()},
-        {hook: np.concatenate(parts) for hook, parts in grad.items()},
-    )
+    asked = [sample for sample, _ in served]
+
+    def pictures(numbers: list[int]) -> ImageFeatures:
+        return features_of(loaded, [asked[number] for number in numbers])
+
+    return decision_gradients(ctx, loaded, hooks, asked, [closed for _, closed in served], pictures, prompt, f"gradients ({language}, {split})")
 
 
 def _codes(dictionary: Dictionary, x_ND: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.identifiers import HookPoint
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.extract import n_layers_of
 from saebias.stages.train_import import import_dictionary
 from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
 from saebias.stages.train_units import TrainUnit, sae_unit, train_units
@@ -127,8 +128,8 @@ def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit) -> Waiting:
 
 def _estimate(cfg: Config) -> Estimate:
     # d = 192, 8 layers, measured: about 40,000 rows/s on two cores; time grows with rows x dictionaries x latents.
-    layers = list(range(8)) if cfg.extract.layers == "all" else list(range(cfg.extract.layers)) if isinstance(cfg.extract.layers, int) else cfg.extract.layers
-    hooks = [HookPoint(layer, site) for layer in layers for site in cfg.extract.sites]
+    # How many dictionaries there are does not depend on which layers they are of.
+    hooks = [HookPoint(layer, site) for layer in range(n_layers_of(cfg.extract.layers)) for site in cfg.extract.sites]
     units = train_units(cfg.train.model_copy(update={"analysis_layer": None, "imports": []}), hooks)
     latents = sum(unit.expansion for unit in units)
     return Estimate(latents * 2 * 4 * 192 * 192, 700 * 2**20, 3 + latents * cfg.train.max_rows * cfg.train.epochs / 320_000)

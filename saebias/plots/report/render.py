@@ -13,13 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from saebias.errors import InputError
+from saebias.identifiers import LANGUAGES
 from saebias.plots.directions import plotly_bundle
 from saebias.plots.report.data import ReportData, Scene, SceneCaption
 from saebias.plots.report.definitions import DEFINITIONS
 from saebias.plots.report.findings import can_it_be_removed, is_it_biased, verdicts
 from saebias.plots.report.located import where_is_it
 from saebias.plots.report.pictures import data_uri, image_uri, inline_svg
-from saebias.plots.style import LANGUAGES, language_name
+from saebias.plots.style import language_name
 from saebias.plots.tables import Row, number
 
 FOLDER = Path(__file__).parent

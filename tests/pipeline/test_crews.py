@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +43,15 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, out
 
 
-def appears(path: Path) -> None:
+def comes_true(holds: Callable[[], bool], what: object) -> None:
     deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, path
+    while not holds():
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def appears(path: Path) -> None:
+    comes_true(path.exists, path)
 
 
 def folder_of(artifacts: Path) -> Path:
@@ -102,8 +106,9 @@ def test_a_worker_waits_for_a_unit_that_another_is_at_and_nothing_may_start_from
         with pytest.raises(MissingParent, match="is not finished"):
             run_stages(config(tmp_path), TOYS, ["extract"], SilentReporter())
         assert other.poll() is None
+        # A process renews its state every second or so: what is done is seen there a little later.
+        comes_true(lambda: [(state["worker"], state["units_total"]) for state in live_states(tmp_path)] == [(0, len(UNITS)), (1, len(UNITS))], "both workers")
         states = live_states(tmp_path)
-        assert sorted(state["worker"] for state in states) == [0, 1] and {state["units_total"] for state in states} == {len(UNITS)}
         assert _units(states).startswith("3 of 4 units, ") and _units(states).endswith("2 workers alive (0, 1)") and " s left" in _units(states)
     finally:
         go.touch()

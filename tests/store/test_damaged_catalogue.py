@@ -96,6 +96,8 @@ def test_what_killed_processes_left_half_written_is_swept(measured: Path) -> Non
         measured / ".current.json.123.tmp",
         folder / "rows" / "sample_problems" / ".u1.parquet.123.tmp",
         folder / "units" / ".u1.json.123.tmp",
+        # What safetensors calls the file that it is writing.
+        folder / "checkpoints" / ".tmpQ4yL53",
         folder / "files" / "a.zarr" / "c" / "0" / "0" / "0.0123456789abcdef.partial",
     ]
     for path in litter:

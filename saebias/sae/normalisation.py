@@ -5,7 +5,7 @@ Shapes: N rows, D model width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ class InputScale:
     scale: float
     outlier_ratio: float
     """A row whose distance from the mean is more than this many typical ones is an outlier."""
+
+    def to(self, device: torch.device | str) -> InputScale:
+        """The same with its mean on `device`."""
+        return replace(self, mean_D=self.mean_D.to(device))
 
     def is_usual_N(self, normalised_ND: Tensor) -> Tensor:
         """Which rows, in training units, are not outliers [N] bool."""

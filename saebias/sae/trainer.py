@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saebias.errors import InputError
 from saebias.sae.architectures import BY_NAME, Situation
+from saebias.sae.devices import training_device
 from saebias.sae.initialisation import initial_weights
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, SparseCodes, Weights
@@ -68,7 +69,9 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     kernels: str = "auto"
-    """`numba`, `torch`, or `auto`: the compiled ones where numba is installed. Changes numbers by rounding only."""
+    """`numba` (CPU), `triton` (CUDA), `torch`, or `auto`: the compiled ones of the device where they can be had. Changes numbers by rounding only."""
+    device: str = "cpu"
+    """Where weights and batches lie while it learns: cpu, cuda, cuda:N or mps. The finished dictionary, and all that is saved, is on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,21 @@ class SaeTrainer:
             raise InputError(f"k={spec.k} says nothing about how sparse the {spec.architecture} SAE is to become; choose k >= 1")
         self.spec, self.config, self.steps = spec, config, steps
         self.architecture = BY_NAME[spec.architecture]
-        self.scale: InputScale = input_scale(first_rows_ND, config.outlier_ratio)
+        self.device = training_device(config.device)
+        first_rows_ND = first_rows_ND.cpu()
+        scale = input_scale(first_rows_ND, config.outlier_ratio)
+        self.scale: InputScale = scale.to(self.device)
         self.peak_learning_rate = config.learning_rate or chosen_learning_rate(steps, spec.n_latents)
-        self.kernels = choose_kernels(config.kernels)
-        usual_ND = self.scale.normalise(first_rows_ND)
-        usual_ND = usual_ND[self.scale.is_usual_N(usual_ND)]
-        self.weights = initial_weights(spec, self.architecture, usual_ND, self.kernels, config.init_from_rows, config.init_part)
+        self.kernels, self.kernel_choice = choose_kernels(config.kernels, self.device.type)
+        usual_ND = scale.normalise(first_rows_ND)
+        usual_ND = usual_ND[scale.is_usual_N(usual_ND)]
+        self.weights = initial_weights(spec, self.architecture, usual_ND, self.kernels, config.init_from_rows, config.init_part, device=self.device)
         self._calibration_ND = usual_ND[:CALIBRATION_ROWS].clone() if self.architecture.is_cut_by_batch else usual_ND[:0]
         self._cut: float | None = None
         first = 1 / spec.d_model if config.sparsity_coefficient is None else config.sparsity_coefficient
         self.penalty = Penalty(first, float(spec.k), first)
         self._first, self._second = self.weights.zeros_like(), self.weights.zeros_like()
-        self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64)
+        self.last_active_F = torch.zeros(spec.n_latents, dtype=torch.int64, device=self.device)
         self._mean_norm: float | None = None
         self.step_count = 0
         self.tokens = 0
@@ -132,6 +138,7 @@ class SaeTrainer:
     @torch.no_grad()
     def step(self, raw_BD: Tensor) -> StepResult:
         """Learn from one batch of raw activations; raises InputError when a row is NaN, infinite or all zero, all are outliers, or the training diverges."""
+        raw_BD = raw_BD.to(self.device)
         check_rows(raw_BD, f"batch {self.step_count + 1}")
         x_BD = self.scale.normalise(raw_BD)
         usual_B = self.scale.is_usual_N(x_BD)
@@ -165,14 +172,14 @@ class SaeTrainer:
             self.architecture.finish(sae, self.weights)
             if self.architecture.is_cut_by_batch:
                 sae.threshold_F.fill_(self._threshold())
-        fold_input_scale(sae, self.scale)
+        fold_input_scale(sae, self.scale.to("cpu"))
         return sae
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of all that changes while training, by name: what `restore` needs to go on as if nothing had happened. Fits into a safetensors file."""
+        """Copies, on the CPU, of all that changes while training: what `restore` needs to go on as if nothing had happened. Fits into a safetensors file."""
         groups = {"weights": self.weights, "first": self._first, "second": self._second}
-        state = {f"{group}.{name}": tensor.clone() for group, weights in groups.items() for name, tensor in weights.named().items()}
-        state |= {"last_active_F": self.last_active_F.clone(), "calibration_ND": self._calibration_ND.clone(), "scale.mean_D": self.scale.mean_D.clone()}
+        state = {f"{group}.{name}": _copied(tensor) for group, weights in groups.items() for name, tensor in weights.named().items()}
+        state |= {"last_active_F": _copied(self.last_active_F), "calibration_ND": _copied(self._calibration_ND), "scale.mean_D": _copied(self.scale.mean_D)}
         numbers = torch.tensor(
             [
                 self.scale.scale,
@@ -199,10 +206,10 @@ class SaeTrainer:
         for group, weights in {"weights": self.weights, "first": self._first, "second": self._second}.items():
             for name, tensor in weights.named().items():
                 tensor.copy_(state[f"{group}.{name}"])
-        self.last_active_F = state["last_active_F"].clone()
+        self.last_active_F = state["last_active_F"].to(self.device, copy=True)
         self._calibration_ND = state["calibration_ND"].clone()
         scale, base, mean_l0, weight, cut, mean_norm = state["numbers"].tolist()
-        self.scale = InputScale(state["scale.mean_D"].clone(), scale, self.config.outlier_ratio)
+        self.scale = InputScale(state["scale.mean_D"].to(self.device, copy=True), scale, self.config.outlier_ratio)
         self.penalty = Penalty(base, mean_l0, weight)
         self._cut = None if cut < 0 else cut
         self._mean_norm = None if mean_norm < 0 else mean_norm
@@ -215,14 +222,14 @@ class SaeTrainer:
 
     def _threshold(self) -> float:
         # Measured with the final weights, not averaged over the training: an average lags behind, and one that starts at 0 is too low.
-        pieces = (self._calibration_ND - self.weights.b_dec_D).split(CALIBRATION_PIECE)
+        pieces = [piece_ND.to(self.device) - self.weights.b_dec_D for piece_ND in self._calibration_ND.split(CALIBRATION_PIECE)]
         cuts = [self.kernels.encode_batch(piece_ND, self.weights, self.spec.k, self._cut)[1] for piece_ND in pieces]
         # A hair below: the smallest one that was kept is larger than the threshold, too.
         return (1 - 1e-5) * sum(cut * len(piece_ND) for cut, piece_ND in zip(cuts, pieces, strict=True)) / len(self._calibration_ND)
 
     def _count_active(self, codes: SparseCodes, n_rows: int) -> None:
         self.tokens += n_rows
-        summed_F = torch.zeros(self.spec.n_latents).index_add_(0, codes.indices_BK.flatten(), codes.values_BK.flatten())
+        summed_F = torch.zeros_like(self.weights.b_enc_F).index_add_(0, codes.indices_BK.flatten(), codes.values_BK.flatten())
         self.last_active_F[summed_F > 0] = self.tokens
 
     def _add_aux(self, grads: Weights, centred_BD: Tensor, error_BD: Tensor) -> float:
@@ -253,6 +260,10 @@ class SaeTrainer:
         shrink = min(1.0, self.config.clip_factor * self._mean_norm / norm) if norm > 0 else 1.0
         self._mean_norm += 0.05 * (norm * shrink - self._mean_norm)
         return shrink
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

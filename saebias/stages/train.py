@@ -59,6 +59,7 @@ def run_train(ctx: StageContext) -> None:
         import_dictionary(ctx, data, units[name])
     names = [name for name in names if units[name].folder is None]
     ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
+    _say_kernels(ctx)
     if ctx.crew is None:
         for group in passes([_waiting(ctx, data, units[name]) for name in names], data):
             run_pass(ctx, data, group)
@@ -66,6 +67,20 @@ def run_train(ctx: StageContext) -> None:
         # Several workers share the dictionaries, not the reading: each takes one when it is free.
         for name in ctx.claimed(names):
             run_pass(ctx, data, [_waiting(ctx, data, units[name])])
+
+
+def _say_kernels(ctx: StageContext) -> None:
+    """What the dictionaries are trained with, where that is not what is usual, and what keeps it from being faster."""
+    from saebias.sae.devices import training_device
+    from saebias.sae.kernels.choice import choose_kernels
+    from saebias.stages.model_access import device_of
+
+    device = training_device(device_of(ctx.cfg))
+    _, choice = choose_kernels("auto", device.type)
+    if choice.why_not is not None:
+        ctx.reporter.warn(f"train: plain torch on {device}, slower than compiled kernels: {choice.why_not}")
+    elif device.type != "cpu":
+        ctx.reporter.info(f"train: {choice.name} kernels on {device}")
 
 
 def _data(ctx: StageContext, array: ActivationArray) -> TrainData:
@@ -98,6 +113,7 @@ def _weights(mix: dict[str, float], index: TokenIndex) -> dict[tuple[str, str], 
 
 def _trainer_config(cfg: Config, seed: int) -> TrainConfig:
     from saebias.sae.trainer import TrainConfig
+    from saebias.stages.model_access import device_of
 
     train = cfg.train
     return TrainConfig(
@@ -106,6 +122,7 @@ def _trainer_config(cfg: Config, seed: int) -> TrainConfig:
         aux_coefficient=train.aux_coefficient,
         dead_after_tokens=train.dead_after_rows,
         init_part=(train.seeds.index(seed), len(train.seeds)),
+        device=device_of(cfg),
     )
 
 
@@ -120,6 +137,8 @@ def _waiting(ctx: StageContext, data: TrainData, unit: TrainUnit) -> Waiting:
     spec, config, order = unit.spec(ctx.cfg.train.architecture, data.array.d_model), _trainer_config(ctx.cfg, unit.seed), asdict(data.order)
     identity: dict[str, object] = {"hook": unit.hook.name, "steps": data.steps, "validations": ctx.cfg.train.validations, "patience": ctx.cfg.train.patience}
     identity |= {f"order.{key}": value for key, value in order.items()} | asdict(config) | asdict(spec)
+    # Where it is computed changes rounding alone: a training may go on elsewhere.
+    del identity["device"], identity["kernels"]
     identity["rows"] = hashlib.sha256(np.concatenate([data.rows, data.validation]).tobytes()).hexdigest()[:16]
     path = _checkpoint(ctx, unit.name)
     facts = checkpoint_facts(path, identity)

@@ -155,7 +155,7 @@ def test_threads_do_not_change_a_bit():
 
 
 def test_unknown_kernels_are_named():
-    with pytest.raises(InputError, match="unknown SAE kernels 'cuda'"):
+    with pytest.raises(InputError, match="unknown SAE kernels 'cuda'; choose one of auto, numba, triton, torch"):
         choose_kernels("cuda")
 
 

@@ -46,7 +46,7 @@ class PlainKernels:
 
     def rebuild(self, x_BD: Tensor, codes: SparseCodes, weights: Weights, prefixes: tuple[int, ...] = ()) -> Rebuilt:
         """See `Kernels.rebuild`."""
-        groups_BK = _groups(codes.indices_BK, weights, prefixes)
+        groups_BK = groups_of(codes.indices_BK, weights, prefixes)
         # The dots are the gradient of the bags for their weights.
         with torch.enable_grad():
             values_BK = codes.values_BK.detach().requires_grad_()
@@ -59,7 +59,7 @@ class PlainKernels:
     def dots(self, rows_BD: Tensor, indices_BK: Tensor, wanted_BK: Tensor, weights: Weights) -> Tensor:
         """See `Kernels.dots`."""
         with torch.enable_grad():
-            ones_BK = torch.ones(indices_BK.shape, dtype=rows_BD.dtype, requires_grad=True)
+            ones_BK = torch.ones(indices_BK.shape, dtype=rows_BD.dtype, device=rows_BD.device, requires_grad=True)
             bags_BD = _bags(indices_BK, weights, ones_BK)
         (dots_BK,) = torch.autograd.grad(bags_BD, ones_BK, rows_BD)
         return dots_BK * wanted_BK
@@ -73,9 +73,9 @@ class PlainKernels:
         n_latents = len(weights.b_enc_F)
         # int32 keys take torch's radix sort, several times faster than a comparison sort.
         ordered, order = torch.sort(indices.int(), stable=True)
-        starts_F = torch.searchsorted(ordered, torch.arange(n_latents, dtype=torch.int32))
+        starts_F = torch.searchsorted(ordered, torch.arange(n_latents, dtype=torch.int32, device=ordered.device))
         rows = order // codes.indices_BK.shape[1]
-        error_rows = _groups(codes.indices_BK, weights, prefixes).flatten()[order] * len(centred_BD) + rows
+        error_rows = groups_of(codes.indices_BK, weights, prefixes).flatten()[order] * len(centred_BD) + rows
 
         def weighted_sums(rows_of: Tensor, rows_RD: Tensor, weights_BK: Tensor) -> Tensor:
             return functional.embedding_bag(rows_of, rows_RD, offsets=starts_F, per_sample_weights=weights_BK.flatten()[order], mode="sum")
@@ -98,7 +98,8 @@ class PlainKernels:
         grads.W_dec_FD.addcmul_(radial_F1, weights.W_dec_FD, value=-1.0)
         learned = [i for i in range(len(weights.tensors())) if not (step.frozen_decoder and i == 2)]
         params, gradients, firsts, seconds = ([w.tensors()[i] for i in learned] for w in (weights, grads, first, second))
-        counts = [torch.tensor(float(step.count - 1)) for _ in learned]
+        # The fused update wants the counts on the device of the weights.
+        counts = [torch.tensor(float(step.count - 1), device=param.device) for param in params]
         adam(
             params, gradients, firsts, seconds, [], counts, fused=True, amsgrad=False, maximize=False,
             beta1=step.beta1, beta2=step.beta2, lr=step.learning_rate, weight_decay=0.0, eps=step.epsilon,
@@ -111,5 +112,7 @@ def _bags(indices_BK: Tensor, weights: Weights, values_BK: Tensor) -> Tensor:
     return functional.embedding_bag(indices_BK, weights.W_dec_FD.detach(), per_sample_weights=values_BK, mode="sum")
 
 
-def _groups(indices_BK: Tensor, weights: Weights, prefixes: tuple[int, ...]) -> Tensor:
-    return torch.bucketize(indices_BK, torch.tensor(prefixes or (len(weights.b_enc_F),)), right=True)
+def groups_of(indices_BK: Tensor, weights: Weights, prefixes: tuple[int, ...]) -> Tensor:
+    """The group of each latent [B, K] int64: the number of the first of the nested prefixes that has it, 0 where there are none."""
+    ends_P = torch.tensor(prefixes or (len(weights.b_enc_F),), device=indices_BK.device)
+    return torch.bucketize(indices_BK, ends_P, right=True)

@@ -24,7 +24,7 @@ from transformers import (
 from saebias.captioner.efficientnet import CHANNELS, PIXEL_MEAN, PIXEL_STD, EfficientNetLiteConfig, load_tower, register
 from saebias.captioner.model import greedy
 from saebias.paths import cache_folder
-from saebias.vlm.gguf_weights import new_folder, packaged_model, write_sums
+from saebias.vlm.gguf_weights import load_directly, new_folder, packaged_model, write_sums
 from saebias.vlm.model_files import quiet_transformers
 
 NAME = "mini-gemma3"
@@ -127,6 +127,7 @@ def save_mini(parts: MiniParts, folder: Path, provenance: str) -> Path:
     with new_folder(folder) as building, quiet_transformers():
         parts.model.save_pretrained(building)
         parts.processor.save_pretrained(building)
+        load_directly(building, parts.processor.tokenizer)
         write_sums(building)
         (building / "provenance.json").write_text(provenance + "\n", encoding="utf-8")
     return folder

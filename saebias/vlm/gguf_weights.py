@@ -84,9 +84,26 @@ def _convert(model: PackagedModel, folder: Path) -> None:
         source.unlink()
         whole.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    load_directly(folder, tokenizer)
     write_sums(folder)
     record = {"name": model.name, "source_sha256": model.sha256, "terms": model.terms, "transformers": transformers.__version__, "gguf": _version("gguf")}
     (folder / "conversion.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load_directly(folder: Path, tokenizer: Any) -> None:
+    """Have the tokenizer that was saved in `folder` loaded as it stands in tokenizer.json: the same tokens, in a third of the time.
+
+    A class of its own builds its tokenizer again from a vocabulary that Python has read (three times, of 33 MB, for Gemma); the plain one reads the
+    file as it is. What only the class knew is written down beside it.
+    """
+    path = folder / "tokenizer_config.json"
+    known = json.loads(path.read_text(encoding="utf-8"))
+    known |= {"tokenizer_class": "TokenizersBackend", "model_input_names": tokenizer.model_input_names, "padding_side": tokenizer.padding_side}
+    known["added_tokens_decoder"] = {
+        str(number): {name: getattr(token, name) for name in ("content", "single_word", "lstrip", "rstrip", "normalized", "special")}
+        for number, token in tokenizer.added_tokens_decoder.items()
+    }
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _assemble(model: PackagedModel, target: Path) -> None:

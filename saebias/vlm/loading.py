@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,10 @@ def load_model(
         raise ModelError(f"model folder {name} does not exist; give a folder with config.json and weights, or a hub id such as google/gemma-3-4b-it")
     else:
         weights = []
-    digest = content_digest(weights) if weights else None
     options: dict[str, Any] = {"local_files_only": offline, "revision": revision or "main"}
-    with _hub_errors(name, revision), memory_errors(f"loading {name}"), quiet_transformers():
+    with ThreadPoolExecutor(1) as hashing, _hub_errors(name, revision), memory_errors(f"loading {name}"), quiet_transformers():
+        # Hashing leaves the interpreter: the files are read and checked beside the work of loading them.
+        digest = hashing.submit(content_digest, weights) if weights else None
         if offline and not weights:
             check_cached(name, revision, _download_command(name, revision))
         config = AutoConfig.from_pretrained(name, **options)
@@ -125,7 +127,8 @@ def load_model(
             model = model.to(device)
         processor: Any = load_processor(name, config, **options) if is_vision else None
         tokenizer = processor.tokenizer if is_vision else AutoTokenizer.from_pretrained(name, **options)
-    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=digest or _commit(name, revision))
+        found = _commit(name, revision) if digest is None else digest.result()
+    return from_parts(model, tokenizer, processor, name=name, revision=revision, digest=found)
 
 
 def _check_complete(name: str, report: dict[str, Any]) -> None:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import AutoTokenizer, GemmaTokenizer
 
 from saebias.errors import ModelError
 from saebias.vlm.forward import forward
 from saebias.vlm.generate import generate_captions
-from saebias.vlm.gguf_weights import _assemble, folder_lock, new_folder, packaged_model
+from saebias.vlm.gguf_weights import _assemble, folder_lock, load_directly, new_folder, packaged_model
 from saebias.vlm.inputs import build_inputs
 from saebias.vlm.loading import LoadedModel, load_model
 from saebias.vlm.packaged import PACKAGED, check_packaged
@@ -100,6 +101,26 @@ def test_a_second_process_waits_and_a_killed_one_holds_nobody_up(tmp_path: Path)
     waiting.wait()
     with folder_lock(folder):
         pass
+
+
+def test_a_tokenizer_that_is_loaded_directly_is_the_one_that_was_saved(tmp_path: Path) -> None:
+    letters = {piece: number for number, piece in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *"aelmnorwx"])}
+    pieces = ["ma", "man", "wo", "woman", "▁man", "▁woman"]
+    vocab = letters | {piece: len(letters) + number for number, piece in enumerate(pieces)}
+    merges = [("m", "a"), ("ma", "n"), ("w", "o"), ("wo", "man"), ("▁", "man"), ("▁", "woman")]
+    saved = GemmaTokenizer(vocab=vocab, merges=merges)
+    saved.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    saved.save_pretrained(tmp_path)
+    before: Any = AutoTokenizer.from_pretrained(tmp_path)
+    load_directly(tmp_path, saved)
+    after: Any = AutoTokenizer.from_pretrained(tmp_path)
+    assert (type(before).__name__, type(after).__name__) == ("GemmaTokenizer", "TokenizersBackend")
+    texts = ["a woman", "<image>man  or  woman ", "", "<eos>xx\n", "رجل"]
+    assert dict(after(texts, padding=True)) == dict(before(texts, padding=True)) == dict(saved(texts, padding=True))
+    assert after.batch_decode(after(texts)["input_ids"]) == before.batch_decode(before(texts)["input_ids"])
+    names = ("bos_token", "eos_token", "pad_token", "unk_token", "all_special_ids", "padding_side", "model_input_names", "chat_template", "vocab_size")
+    assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
+    assert json.loads(after.backend_tokenizer.to_str()) == json.loads(before.backend_tokenizer.to_str())
 
 
 @pytest.fixture(scope="module", params=real)

@@ -196,6 +196,8 @@ class LocalPool:
 def _employed(job: Job, slot: WorkerSlot, connection: Connection) -> None:
     # Ctrl-C reaches the whole group; who started the workers also ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A lock that a library makes here (the compressor of the arrays does) has no name then: nothing is left of it when this process is killed.
+    multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_end_with_parent, name="saebias-parent", daemon=True).start()
     _own_gpu(slot.number, job.cfg.runtime.device)
     connection.send(take_part(job, slot))

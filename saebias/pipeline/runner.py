@@ -7,6 +7,7 @@ from pathlib import Path
 
 from saebias.config.schema import Config
 from saebias.errors import ConfigError, MissingParent
+from saebias.pipeline.changes import changed_files
 from saebias.pipeline.crews import WorkerSlot, join_run, refuse_other_workers
 from saebias.pipeline.engines import employ
 from saebias.pipeline.locks import exclusive
@@ -32,7 +33,7 @@ def run_stages(
     wanted = [name for name in planned if name in wanted]
     if worker is not None:
         _check_shared(planned, wanted, force=force)
-    _check_parents(planned, wanted)
+    _check_parents(cfg, planned, wanted)
     ran = []
     try:
         for number, name in enumerate(wanted, start=1):
@@ -75,13 +76,23 @@ def _how(item: PlannedStage, force: bool) -> str:
     return " - again from nothing" if force or item.state == "stale" else f" - resuming ({item.reason})"
 
 
-def _check_parents(planned: dict[str, PlannedStage], wanted: Sequence[str]) -> None:
+def _check_parents(cfg: Config, planned: dict[str, PlannedStage], wanted: Sequence[str]) -> None:
     for name in wanted:
         for parent in ancestors(planned, name):
             if parent not in wanted and planned[parent].state != "done":
-                group = planned[parent].stage.group
-                detail = "was never run with this configuration" if planned[parent].state == "new" else f"is not finished ({planned[parent].reason})"
-                raise MissingParent(f"{name} needs stage {parent}, which {detail}; run `saebias {group}` first, or `saebias run-all`")
+                raise MissingParent(f"{name} needs stage {parent}, which {_missing(cfg, planned[parent])}")
+
+
+def _missing(cfg: Config, item: PlannedStage) -> str:
+    """Why a stage has no outputs to read, and the way out."""
+    run = f"run `saebias {item.stage.group}` first, or `saebias run-all`"
+    if item.state != "new":
+        return f"is not finished ({item.reason}); {run}"
+    changed = changed_files(cfg, item)
+    if not changed:
+        return f"was never run with this configuration; {run}"
+    others = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    return f"ran before {changed[0]} {'changed' if changed[0].exists() else 'was removed'}{others}; {run}, or put back what was there"
 
 
 def _job(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage) -> Job:

@@ -173,7 +173,6 @@ def _write(ctx: StageContext, job: Job, name: str, filled: FilledShard, path: Pa
             file = pooled_path(ctx.folder, filled.number)
             out.rows("pooled_rows", filled.pooled.write(file, filled.number))
             out.keep([file])
-        out.count("activations", filled.token_rows.num_rows)
 
 
 def _tell(ctx: StageContext, n_samples: int) -> None:

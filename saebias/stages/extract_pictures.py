@@ -76,7 +76,7 @@ class Maker:
             if not items:
                 continue
             if self._reads_pictures:
-                picture = self._usable(items[0].sample.image_path)
+                picture = open_picture(items[0].sample.image_path, items[0].sample.image_id)
                 if isinstance(picture, str):
                     failed.append((items, picture))
                     continue
@@ -89,10 +89,6 @@ class Maker:
         from saebias.vlm.images import process_images
 
         return process_images(self._loaded, pictures) if pictures and self._loaded.adapter.has_image_tokens else None
-
-    def _usable(self, path: str) -> Picture | str:
-        """The picture, or why it cannot be used."""
-        return open_picture(path)
 
 
 def picture_batches(items: Sequence[Item], *, budget: int, batch_size: int, by_picture: bool) -> list[list[list[Item]]]:

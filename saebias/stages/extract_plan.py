@@ -35,6 +35,8 @@ class Sample:
     """Width and height in pixels."""
     captions: tuple[str | None, ...]
     """In order of LANGUAGES."""
+    image_id: str | None = None
+    """The picture that was checked, by its content; None takes whatever lies there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def read_samples(ctx: StageContext) -> list[Sample]:
     # Columns whose texts repeat share them: a corpus of millions must fit beside the model.
     columns = [text_column(ctx.table("samples").sort_by("sample_id"), name) for name in names]
     return [
-        Sample(sample_id, split, context, path, size_of[image_id], (english, arabic))
+        Sample(sample_id, split, context, path, size_of[image_id], (english, arabic), image_id)
         for sample_id, split, context, path, image_id, english, arabic in zip(*columns, strict=True)
     ]
 

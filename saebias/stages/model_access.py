@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,13 +206,21 @@ def samples_of(ctx: StageContext) -> list[dict[str, Any]]:
     return sorted(ctx.table("samples").to_pylist(), key=lambda row: row["sample_id"])
 
 
-def open_picture(path: str) -> Picture | str:
-    """The picture as RGB, or the reason why it cannot be opened."""
+def open_picture(path: str, image_id: str | None = None) -> Picture | str:
+    """The picture as RGB, or the reason why it cannot be used: it does not open, or is not the one that was checked as `image_id`."""
+    from io import BytesIO
+
     from PIL import Image
 
+    from saebias.corpus.records import image_id_of
+
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        content = Path(path).read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            picture = image.convert("RGB")
+        if image_id is not None and image_id_of(hashlib.sha256(content).hexdigest()) != image_id:
+            return f"picture {path} is not the one that prepare saw; put that one back, or run `saebias prepare` again"
+        return picture
     # PIL's readers of single formats raise SyntaxError and ValueError for broken files, too.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"picture {path} cannot be opened: {' '.join(str(error).split())}"

@@ -21,5 +21,5 @@ comment on table runs is 'One row per run of a stage.';
 comment on column runs.fingerprint is 'Digest of stage, version, the configuration slices it reads, its parents and its outside inputs.';
 comment on column runs.seconds is 'Wall-clock seconds of work, summed over the attempts that ended (a killed one leaves no count).';
 comment on column runs.cpu_seconds is 'Processor time of the process while the stage ran, all threads together: what the work costs on a busy machine too.';
-comment on column runs.n_rows is 'Rows written to all tables of the stage, and activation rows for extract.';
+comment on column runs.n_rows is 'Rows written to all tables of the stage; an activation row counts once, by its row of the index.';
 comment on column runs.peak_memory_mib is 'Largest resident memory of the process while the stage ran, MiB.';

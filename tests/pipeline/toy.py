@@ -8,6 +8,7 @@ TOY_WORKERS=n has n workers do it. A third argument such as 0/2 makes it a worke
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -39,9 +40,12 @@ def die() -> None:
 
 
 def run_numbers(ctx: StageContext) -> None:
+    # As libraries do, compressors of arrays among them.
+    lock = multiprocessing.Lock()
     for unit in ctx.claimed(ctx.pending(UNITS)):
         with ctx.unit(unit) as out:
-            rng = np.random.default_rng(ctx.seed(unit))
+            with lock:
+                rng = np.random.default_rng(ctx.seed(unit))
             out.rows("sample_problems", [_row(unit, i, rng.random()) for i in range(3)])
             ctx.reporter.info(f"did {unit} in {os.getpid()}")
             if os.environ.get("TOY_DIE_AT") == unit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def test_a_corrupt_picture_in_the_middle_fails_alone_and_moves_no_other_row(cont
         assert reason is None or f"picture {path} cannot be opened" in reason
     kept = [row["row"] for row in broken.index]
     assert np.allclose(whole.shard.stored_NLD[kept], broken.shard.stored_NLD[kept], atol=2e-5 * np.abs(broken.shard.stored_NLD).max())
+
+
+def test_a_picture_that_is_another_than_prepare_saw_fails_alone(tmp_path: Path) -> None:
+    loaded, samples = build_family("gemma3"), corpus(tmp_path)
+    seen = [replace(sample, image_id=hashlib.sha256(Path(sample.image_path).read_bytes()).hexdigest()[:16]) for sample in samples]
+    assert {status for status, *_ in filled(loaded, config(), seen).status.values()} == {"done"}
+    # Another picture, of the same size: nothing but its bytes tells.
+    Path(samples[1].image_path).write_bytes(Path(samples[0].image_path).read_bytes())
+    status = filled(loaded, config(), seen).status
+    failed = {key[0]: reason for key, (what, reason, _) in status.items() if what == "failed"}
+    assert failed == {"s1": f"picture {samples[1].image_path} is not the one that prepare saw; put that one back, or run `saebias prepare` again"}
 
 
 def test_a_missing_or_overlong_caption_fails_alone_with_the_reason(tmp_path: Path) -> None:

@@ -29,9 +29,7 @@ def test_a_file_that_changed_since_the_stage_ran_is_named(tmp_path: Path) -> Non
     run_stages(config(tmp_path / "artifacts"), stages, ["prepare"], SilentReporter())
     extract()
     pictures[1].write_text("another!!")
-    with pytest.raises(
-        MissingParent, match=rf"ran before {pictures[1]} changed; run `saebias prepare` first, .*, or put back what was there"
-    ):
+    with pytest.raises(MissingParent, match=rf"ran before {pictures[1]} changed; run `saebias prepare` first, .*, or put back what was there"):
         extract()
     pictures[2].unlink()
     with pytest.raises(MissingParent, match=rf"ran before {pictures[1]} changed \(and 1 more\)"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from saebias.sae.bench.rows import ShuffledRows, Sizes
 from saebias.sae.formats_export import save_dictionary_learning, save_saelens, save_sparsify
 from saebias.sae.formats_foreign import load_foreign_sae
 from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
@@ -86,6 +87,16 @@ def test_what_saelens_trains_and_writes_is_loaded_here(tmp_path: Path, architect
         # Codes may differ by the norms of the decoder rows, which are folded into the weights here: what they rebuild may not.
         torch.testing.assert_close(theirs(x_ND), ours(x_ND), rtol=1e-3, atol=1e-3)
         assert torch.equal(theirs.encode(x_ND) > 0, ours.encode(x_ND) > 0)
+
+
+def test_saelens_trained_without_the_mean_of_the_rows_is_handed_back_with_it() -> None:
+    pytest.importorskip("sae_lens")
+    from saebias.sae.bench.peer_saelens import train_saelens
+
+    x_ND = rows() + 30
+    sae = train_saelens(ShuffledRows(x_ND.numpy(), 50, 3), Sizes(D_MODEL, N_LATENTS, K, 50, 300), {"lr": 1e-2, "centred": True})
+    with torch.no_grad():
+        assert (x_ND - sae(x_ND)).square().sum() < 0.3 * (x_ND - x_ND.mean(0)).square().sum()
 
 
 def test_sparsify_loads_what_is_written_here_and_the_reverse(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def main() -> int:
     parser.add_argument("--kernels", default="auto", help="step: auto, numba or torch")
     parser.add_argument("--k", type=int, default=K, help="step: active latents a row")
     parser.add_argument("--rounds", type=int, default=3, help="step --peers: times that each trainer is timed, one after the other")
+    parser.add_argument("--steps", type=int, default=5, help="step --peers: steps of a round that are timed; one of SAELens at 2560x20480 takes ten seconds")
+    parser.add_argument("--no-memory", action="store_true", help="step --peers: leave out the training of each that its memory is read from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="quality, synthetic: seeds of the initial weights")
     parser.add_argument("--budget", nargs="+", choices=BUDGETS, default=BUDGETS, help="quality, synthetic: the same rows, or the processor time ours took")
     parser.add_argument("--only", nargs="+", help="trainers whose name contains one of these words; saebias always takes part")
@@ -82,7 +84,7 @@ def _peer_steps(shape: str, arguments: argparse.Namespace) -> None:
     d_model, n_latents, batch_size = _sizes(shape)
     python = peers_python(arguments.cache)
     contestants = _chosen(STEP, arguments.only)
-    n_timed = 5
+    n_timed = arguments.steps
     # Our loop takes its first rows for mean and scale before the first step.
     steps = -(-SCALE_ROWS // batch_size) + n_timed + 1
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -96,12 +98,14 @@ def _peer_steps(shape: str, arguments: argparse.Namespace) -> None:
         for contestant in contestants:
             found[contestant.name].append(run(contestant, steps if contestant.library == "saebias" else n_timed + 4))
     print(f"\n{shape}, k {arguments.k}, {arguments.threads} thread(s), medians of {arguments.rounds} rounds x {n_timed} steps")
-    print(f"{'trainer':24} {'product ms':>10} {'step ms':>9} {'step/GEMM':>9} {'times ours':>10} {'peak MiB':>9}")
+    print(f"{'trainer':24} {'product ms':>10} {'step ms':>9} {'step/GEMM':>9} {'times ours':>10}" + ("" if arguments.no_memory else f" {'peak MiB':>9}"))
     ours = statistics.median(one["step_per_product"] for one in found["saebias"])
     for contestant in contestants:
         product, step, ratio = (statistics.median(one[key] for one in found[contestant.name]) for key in ("product_ms", "step_ms", "step_per_product"))
-        peak = run(contestant, steps if contestant.library == "saebias" else 4, memory_only=True)["peak_mib"]
-        print(f"{contestant.name:24} {product:10.1f} {step:9.1f} {ratio:9.2f} {ratio / ours:10.2f} {peak:9.0f}", flush=True)
+        print(f"{contestant.name:24} {product:10.1f} {step:9.1f} {ratio:9.2f} {ratio / ours:10.2f}", end="")
+        if not arguments.no_memory:
+            print(f" {run(contestant, steps if contestant.library == 'saebias' else 4, memory_only=True)['peak_mib']:9.0f}", end="")
+        print(flush=True)
 
 
 def _quality(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from saebias.sae.module import SparseAutoencoder
 
 Judge = Callable[[SparseAutoencoder], dict[str, float]]
 BUDGETS = ("rows", "time")
+FEW_STEPS = 20
+"""Steps of the shortest training: fewer are refused by some schedules."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Problem:
 
     def sizes(self, contestant: Contestant, n_rows: float, seed: int) -> Sizes:
         """The sizes for a contestant that sees `n_rows` rows (more than there are: in several passes)."""
-        return Sizes(self.d_model, self.n_latents, self.k, contestant.batch_size, max(20, round(n_rows / contestant.batch_size)), seed)
+        return Sizes(self.d_model, self.n_latents, self.k, contestant.batch_size, max(FEW_STEPS, round(n_rows / contestant.batch_size)), seed)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ def compare(
 ) -> list[Entry]:  # fmt: skip
     """An entry for ours and each contestant, seed and budget, handed to `report` as they come.
 
-    `rows`: everybody sees one pass. `time`: everybody may spend the processor time that ours took for its pass. A peer's pace is taken from a training of
-    two steps more than its shortest, so that what it spends once does not count for its steps.
+    `rows`: everybody sees one pass. `time`: everybody may spend the processor time that ours took for its pass. A peer's pace is the difference between two
+    short trainings, so that what it spends once does not count for its steps.
     """
     entries: list[Entry] = []
+    paces: dict[str, tuple[float, float]] = {}
 
     def run(contestant: Contestant, n_rows: float, budget: str, seed: int) -> Entry:
         sizes = problem.sizes(contestant, n_rows, seed)
@@ -71,15 +74,19 @@ def compare(
             if "rows" in budgets:
                 run(contestant, problem.n_rows, "one pass", seed)
             if "time" in budgets:
-                run(contestant, _affordable_rows(problem, contestant, ours.cpu_seconds, python, threads), "equal time", seed)
+                if contestant.name not in paces:
+                    paces[contestant.name] = _pace(problem, contestant, python, threads)
+                few_seconds, step_seconds = paces[contestant.name]
+                steps = max(FEW_STEPS, (ours.cpu_seconds - few_seconds) / step_seconds + FEW_STEPS)
+                run(contestant, steps * contestant.batch_size, "equal time", seed)
     return entries
 
 
-def _affordable_rows(problem: Problem, contestant: Contestant, cpu_seconds: float, python: Path, threads: int) -> float:
-    few, more = (problem.sizes(contestant, steps * contestant.batch_size, 0) for steps in (20, 30))
+def _pace(problem: Problem, contestant: Contestant, python: Path, threads: int) -> tuple[float, float]:
+    """Processor seconds of the shortest training, and of each step that is added to it."""
+    few, more = (problem.sizes(contestant, steps * contestant.batch_size, 0) for steps in (FEW_STEPS, 2 * FEW_STEPS))
     (_, few_seconds), (_, more_seconds) = (_train(problem, contestant, sizes, python, threads) for sizes in (few, more))
-    pace = (more_seconds - few_seconds) / (more.steps - few.steps)
-    return max(20, (cpu_seconds - few_seconds) / pace + 20) * contestant.batch_size
+    return few_seconds, (more_seconds - few_seconds) / (more.steps - few.steps)
 
 
 def _train(problem: Problem, contestant: Contestant, sizes: Sizes, python: Path, threads: int) -> tuple[SparseAutoencoder, float]:

@@ -173,7 +173,7 @@ class _Runs:
             return PrefixState(self.pair.man.inputs, own, columns, {last: change.x_NTD})
         cache = new_cache(self.loaded)
         with started_at(adapter, change.start, change.x_NTD), vlm_hooks.capture(adapter, [last]) as seen:
-            run(self.loaded, piece_of(self.pair.man.inputs, 0, columns), cache=cache, edit=change.edit("all"), last_only=True)
+            run(self.loaded, piece_of(self.pair.man.inputs, 0, columns), cache=cache, edit=change.edit("all"), logits="none")
         # Layers that were passed over have the man's own keys and values.
         cache.layers[: change.start] = own.layers[: change.start]
         return PrefixState(self.pair.man.inputs, cache, columns, seen)

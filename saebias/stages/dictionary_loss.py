@@ -130,8 +130,7 @@ class _Scorer:
             for inputs, prefix in zip(self._batches, self._prefixes, strict=True):
                 start = 0 if prefix is None else prefix.columns
                 cache = None if prefix is None else copy_cache(prefix.cache)
-                logits_BTV = run(self._loaded, piece_of(inputs, start), cache=cache, edit=edit)
-                logp_BT = token_logp(logits_BTV[:, :-1], inputs.input_ids_BT[:, start + 1 :])
-                is_caption_BT = (inputs.token_kind_BT == CAPTION)[:, start + 1 :]
-                total -= torch.where(is_caption_BT, logp_BT, 0.0).double().sum().item()
+                asked_BT = (inputs.token_kind_BT == CAPTION)[:, start + 1 :]
+                logits_RV = run(self._loaded, piece_of(inputs, start), cache=cache, edit=edit, logits=torch.nn.functional.pad(asked_BT, (0, 1)))
+                total -= token_logp(logits_RV, inputs.input_ids_BT[:, start + 1 :][asked_BT]).double().sum().item()
         return total / self.n_tokens

@@ -172,9 +172,12 @@ class _Batch:
     tree: Tree
     mask_BQ: Tensor
     asked_U2: Tensor
+    reached_U: Tensor
+    """Nodes behind which an edit can change anything: those edited, and what attends to them."""
     asked_of_E: Tensor
     token_E: Tensor
     decision_B: Tensor | None
+    """Per picture the entry of `asked_U2` that decides the gender."""
 
 
 def _score_batch(
@@ -188,33 +191,48 @@ def _score_batch(
     tokens_per_pass: int,
 ) -> list[Scores]:
     batch = _prepare(loaded, features, questions, chosen, hook, where)
-    baseline = None
-    if batch.decision_B is not None:
-        rows_B = torch.arange(len(chosen), device=loaded.device)
-        baseline = torch.log_softmax(loaded.adapter.unembed(batch.packed.final_BQD[rows_B, batch.decision_B]).float(), dim=-1)
+    final_UD = batch.packed.final_BQD[batch.asked_U2[:, 0], batch.asked_U2[:, 1]]
     n_rows, n_nodes, _ = batch.packed.x_BQD.shape
-    step = max(1, min(tokens_per_pass // (n_rows * n_nodes), _LOGITS_PER_PASS // (len(batch.asked_U2) * loaded.adapter.vocab_size)))
+    rows_per_pass = max(1, _LOGITS_PER_PASS // loaded.adapter.vocab_size)
+    base_E = torch.empty(len(batch.token_E), device=loaded.device)
+    for at in range(0, len(final_UD), rows_per_pass):
+        is_here_E = (batch.asked_of_E >= at) & (batch.asked_of_E < at + rows_per_pass)
+        base_E[is_here_E] = _logp(loaded, final_UD[at : at + rows_per_pass])[batch.asked_of_E[is_here_E] - at, batch.token_E[is_here_E]]
+    baseline_BV = None if batch.decision_B is None else _logp(loaded, final_UD[batch.decision_B])
+    step = max(1, min(tokens_per_pass // (n_rows * n_nodes), rows_per_pass // max(1, int(batch.reached_U.sum()))))
     scored = []
     for group in copies:
-        passes = [_one_pass(loaded, batch, group, slice(at, min(at + step, group.n_copies)), baseline) for at in range(0, group.n_copies, step)]
+        slices = [slice(at, min(at + step, group.n_copies)) for at in range(0, group.n_copies, step)]
+        passes = [_one_pass(loaded, batch, group, which, base_E, baseline_BV) for which in slices]
         logp_SE = torch.cat([logp for logp, _ in passes]).double().cpu().numpy()
-        kl_SN = None if baseline is None else torch.cat([kl for _, kl in passes if kl is not None]).double().cpu().numpy()
+        kl_SN = None if baseline_BV is None else torch.cat([kl for _, kl in passes if kl is not None]).double().cpu().numpy()
         tree = batch.tree
         scored.append(Scores(logp_SE, np.array(chosen)[tree.picture_E], tree.continuation_E, tree.place_E, kl_SN))
     return scored
 
 
-def _one_pass(loaded: LoadedModel, batch: _Batch, group: Copies, which: slice, baseline_BV: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _logp(loaded: LoadedModel, x_ND: Tensor) -> Tensor:
+    """Log-probabilities (..., V) behind final residual-stream vectors."""
+    return torch.log_softmax(loaded.adapter.unembed(x_ND).float(), dim=-1)
+
+
+def _one_pass(loaded: LoadedModel, batch: _Batch, group: Copies, which: slice, base_E: Tensor, baseline_BV: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities [S, E] and KL at the decision [S, B] of some copies; what no edit reaches is taken from the recorded forward."""
     final_SBQD = replay_upper(batch.packed, group.make(batch.packed.x_BQD, batch.mask_BQ, which))
-    asked_SUD = final_SBQD[:, batch.asked_U2[:, 0], batch.asked_U2[:, 1]]
-    logp_SUV = torch.log_softmax(loaded.adapter.unembed(asked_SUD).float(), dim=-1)
-    logp_SE = logp_SUV[:, batch.asked_of_E, batch.token_E]
+    reached_R2 = batch.asked_U2[batch.reached_U]
+    logp_SRV = _logp(loaded, final_SBQD[:, reached_R2[:, 0], reached_R2[:, 1]])
+    place_U = batch.reached_U.cumsum(0) - 1
+    is_reached_E = batch.reached_U[batch.asked_of_E]
+    logp_SE = base_E.expand(len(logp_SRV), -1).clone()
+    logp_SE[:, is_reached_E] = logp_SRV[:, place_U[batch.asked_of_E[is_reached_E]], batch.token_E[is_reached_E]]
     if baseline_BV is None or batch.decision_B is None:
         return logp_SE, None
-    decided_SBD = final_SBQD[:, torch.arange(len(batch.decision_B), device=final_SBQD.device), batch.decision_B]
-    moved_SBV = baseline_BV - torch.log_softmax(loaded.adapter.unembed(decided_SBD).float(), dim=-1)
+    is_reached_B = batch.reached_U[batch.decision_B]
+    kl_SB = torch.zeros(len(logp_SRV), len(is_reached_B), device=logp_SE.device)
+    was_RV = baseline_BV[is_reached_B]
     # Rounding can leave the divergence of two equal distributions a hair below 0.
-    return logp_SE, (baseline_BV.exp() * moved_SBV).sum(-1).clamp(min=0)
+    kl_SB[:, is_reached_B] = (was_RV.exp() * (was_RV - logp_SRV[:, place_U[batch.decision_B[is_reached_B]]])).sum(-1).clamp(min=0)
+    return logp_SE, kl_SB
 
 
 def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions, chosen: list[int], hook: HookPoint, where: str) -> _Batch:
@@ -228,14 +246,22 @@ def _prepare(loaded: LoadedModel, features: ImageFeatures, questions: Questions,
     n_prompt, start = _prompt_and_start(inputs, where)
     ids_R = iter(whole.captions)
     tree = build_tree([[next(ids_R) for _ in of_picture] for of_picture in texts], n_prompt - start)
-    recorded = record_upper(loaded.adapter.layers, hook.layer, lambda: run(loaded, piece_of(inputs), last_only=True), start)
+    recorded = record_upper(loaded.adapter.layers, hook.layer, lambda: run(loaded, piece_of(inputs), logits="none"), start)
     packed = pack(recorded, tree)
     asked_U2, asked_of_E = np.unique(np.stack([tree.picture_E, tree.node_E], axis=1), axis=0, return_inverse=True)
     mask_BQ = _edited_nodes(tree, questions, chosen, where)
     genders = None if questions.genders is None else [questions.genders[picture] for picture in chosen]
-    decision = None if genders is None else torch.from_numpy(_decision_nodes(tree, genders))
-    tensors = [torch.from_numpy(array).to(loaded.device) for array in (mask_BQ, asked_U2, asked_of_E.reshape(-1), tree.token_E)]
-    return _Batch(packed, tree, *tensors, decision if decision is None else decision.to(loaded.device))
+    reached_BQ = (tree.attends_BQQ & mask_BQ[:, None, :]).any(-1)
+    reached_U = reached_BQ[asked_U2[:, 0], asked_U2[:, 1]]
+    tensors = [torch.from_numpy(array).to(loaded.device) for array in (mask_BQ, asked_U2, reached_U, asked_of_E.reshape(-1), tree.token_E)]
+    decision = None if genders is None else torch.from_numpy(_decision_entries(asked_U2, _decision_nodes(tree, genders))).to(loaded.device)
+    return _Batch(packed, tree, *tensors, decision)
+
+
+def _decision_entries(asked_U2: np.ndarray, node_B: np.ndarray) -> np.ndarray:
+    """The entry of `asked_U2` [B] of each picture's decision node: F and M part behind it, so something is asked there."""
+    entry_of = {(picture, node): entry for entry, (picture, node) in enumerate(asked_U2.tolist())}
+    return np.array([entry_of[picture, node] for picture, node in enumerate(node_B.tolist())])
 
 
 def _edited_nodes(tree: Tree, questions: Questions, chosen: Sequence[int], where: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -108,11 +108,20 @@ def copy_cache(cache: DynamicCache, rows: Tensor | None = None) -> DynamicCache:
     return twin
 
 
-def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None, edit: Edit | None = None, last_only: bool = False) -> Tensor:
-    """Logits (B, T, V) of one pass, or (B, 1, V) of its last column; `cache` is read and grown. Runs with the caller's gradient mode."""
+Columns = Literal["all", "last", "none"] | Tensor
+"""Which columns of a pass logits are asked of; a tensor is a mask (B, T)."""
+
+
+def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None, edit: Edit | None = None, logits: Columns = "all") -> Tensor:
+    """Logits (B, T, V) of one pass, (B, 1, V) of its last column or (B, 0, V) of none; of the columns of a mask (R, V), row by row.
+
+    `cache` is read and grown. Runs with the caller's gradient mode.
+    """
     rope = piece.rope_PBT if loaded.adapter.rope_index is not None else piece.rope_PBT[0]
     with ExitStack() as stack:
         stack.enter_context(memory_errors(f"running {len(piece.row_B)} rows of {piece.input_ids_BT.shape[1]} tokens"))
+        # Over a large vocabulary the output head costs as much as all layers: it gets the columns asked for alone.
+        stack.callback(loaded.adapter.head.register_forward_pre_hook(lambda _module, args: (_columns(args[0], logits),)).remove)
         if edit is not None:
             stack.enter_context(_editing(loaded, piece, edit))
         return loaded.model(
@@ -121,9 +130,16 @@ def run(loaded: LoadedModel, piece: Piece, *, cache: DynamicCache | None = None,
             position_ids=rope,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=1 if last_only else 0,
             **piece.extra,
         ).logits
+
+
+def _columns(x_BTD: Tensor, wanted: Columns) -> Tensor:
+    if isinstance(wanted, Tensor):
+        return x_BTD[wanted.to(x_BTD.device)]
+    first = {"all": 0, "last": x_BTD.shape[1] - 1, "none": x_BTD.shape[1]}[wanted]
+    # A slice with gaps in memory would be multiplied row by row, thirty times slower than at once.
+    return x_BTD[:, first:].contiguous()
 
 
 def _editing(loaded: LoadedModel, piece: Piece, edit: Edit) -> AbstractContextManager[None]:
@@ -200,7 +216,7 @@ def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Seque
         raise InputError("the prompt ends with the picture, so nothing follows the image prefix; do without one")
     cache = new_cache(loaded)
     with hooks.capture(loaded.adapter, hook_points) as seen:
-        run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
+        run(loaded, piece_of(inputs, 0, columns), cache=cache, logits="none")
     return PrefixState(inputs, cache, columns, seen)
 
 
@@ -210,7 +226,7 @@ def text_prefix(loaded: LoadedModel, inputs: ModelInputs, columns: int, *, hook_
     assert inputs.features is None and inputs.cross_attention is None, "a picture's tokens must not be cut; use image_prefix"
     cache = new_cache(loaded)
     with hooks.capture(loaded.adapter, hook_points) as seen:
-        run(loaded, piece_of(inputs, 0, columns), cache=cache, last_only=True)
+        run(loaded, piece_of(inputs, 0, columns), cache=cache, logits="none")
     return PrefixState(inputs, cache, columns, seen)
 
 
@@ -230,7 +246,7 @@ def activations_behind(
         memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"),
         hooks.capture(loaded.adapter, hook_points, stop_early=True, keep=keep) as seen,
     ):
-        run(loaded, piece_of(inputs, start), cache=cache, last_only=True)
+        run(loaded, piece_of(inputs, start), cache=cache, logits="none")
     return seen
 
 
@@ -255,7 +271,7 @@ def activations(
             stack.enter_context(_editing(loaded, piece, edit))
         stack.enter_context(memory_errors(f"running {len(inputs)} rows of {inputs.input_ids_BT.shape[1]} tokens"))
         with hooks.capture(loaded.adapter, hook_points, stop_early=True) as seen:
-            run(loaded, piece, cache=cache, last_only=True)
+            run(loaded, piece, cache=cache, logits="none")
     return seen if prefix is None else {hook: torch.cat([prefix.seen[hook], x_BTD], dim=1) for hook, x_BTD in seen.items()}
 
 
@@ -271,9 +287,9 @@ def run_prompt(loaded: LoadedModel, inputs: ModelInputs, *, edit: Edit | None, p
     whole = piece_of(inputs)
     if prefix is None:
         cache = new_cache(loaded)
-        logits = run(loaded, whole, cache=cache, edit=edit, last_only=True)
+        logits = run(loaded, whole, cache=cache, edit=edit, logits="last")
         return logits[:, -1], cache, whole
     prefix.check(inputs, edit)
     cache = copy_cache(prefix.cache)
-    logits = run(loaded, piece_of(inputs, prefix.columns), cache=cache, edit=edit, last_only=True)
+    logits = run(loaded, piece_of(inputs, prefix.columns), cache=cache, edit=edit, logits="last")
     return logits[:, -1], cache, whole

@@ -19,6 +19,7 @@ from saebias.vlm.inputs import ModelInputs, build_inputs
 from saebias.vlm.loading import LoadedModel
 
 Mode = Literal["greedy", "sample"]
+KEEP_WHOLE = 0.75
 
 
 def generate_captions(
@@ -85,20 +86,25 @@ def generate_tokens(
     uniform_BS = _uniform(inputs.row_B, seed, max_new_tokens) if mode == "sample" else None
     ends = torch.tensor(loaded.eos_token_ids, device=loaded.device)
     logits_BV, cache, piece = run_prompt(loaded, inputs, edit=edit, prefix=prefix)
-    rows = torch.arange(len(inputs), device=loaded.device)
-    is_done_B = torch.zeros(len(inputs), dtype=torch.bool, device=loaded.device)
-    steps: list[Tensor] = []
+    row_R = torch.arange(len(inputs), device=loaded.device)
+    table_BS = torch.full((len(inputs), max_new_tokens), -1, device=loaded.device)
+    is_open_R = torch.ones_like(row_R, dtype=torch.bool)
     for step in range(max_new_tokens):
-        token_B = logits_BV.argmax(-1) if uniform_BS is None else _draw(logits_BV, temperature, uniform_BS[:, step])
-        is_done_B = is_done_B | torch.isin(token_B, ends)
-        steps.append(torch.where(is_done_B, -1, token_B))
-        if step + 1 == max_new_tokens or bool(is_done_B.all()):
+        token_R = logits_BV.argmax(-1) if uniform_BS is None else _draw(logits_BV, temperature, uniform_BS[row_R, step])
+        is_open_R = is_open_R & ~torch.isin(token_R, ends)
+        table_BS[row_R[is_open_R], step] = token_R[is_open_R]
+        n_open = int(is_open_R.sum())
+        if step + 1 == max_new_tokens or n_open == 0:
             break
-        # Rows that ended keep running on a token of their own; their output is discarded.
-        piece = caption_piece(piece, rows, token_B[:, None], torch.ones_like(token_B[:, None], dtype=torch.bool))
-        logits_BV = run(loaded, piece, cache=cache, edit=edit, last_only=True)[:, -1]
-    table = torch.stack(steps, dim=1).cpu().numpy()
-    return [tuple(int(token) for token in row[row >= 0]) for row in table]
+        kept_R = torch.arange(len(row_R), device=loaded.device)
+        # Rows that ended run on, their output discarded, until a quarter has: taking them out copies the cache.
+        if n_open <= KEEP_WHOLE * len(row_R):
+            kept_R = torch.nonzero(is_open_R)[:, 0]
+            cache.batch_select_indices(kept_R)
+        row_R, is_open_R, token_R = row_R[kept_R], is_open_R[kept_R], token_R[kept_R]
+        piece = caption_piece(piece, kept_R, token_R[:, None], torch.ones_like(token_R[:, None], dtype=torch.bool))
+        logits_BV = run(loaded, piece, cache=cache, edit=edit, logits="last")[:, -1]
+    return [tuple(int(token) for token in row[row >= 0]) for row in table_BS.cpu().numpy()]
 
 
 def _uniform(row_B: Tensor, seed: int, steps: int) -> Tensor:

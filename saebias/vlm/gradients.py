@@ -67,7 +67,7 @@ def gap_gradients(
     with torch.enable_grad():
         # Opened before the edit's own hooks, so that they come first.
         with hooks.edit(loaded.adapter, marks, **_everywhere(extended)):
-            logits = run(loaded, whole, cache=cache, edit=edit, last_only=True)
+            logits = run(loaded, whole, cache=cache, edit=edit, logits="last")
         logp_Q = score_pairs(loaded, rest, logits[:, -1], cache, whole, edit=edit)
         gap_B = _gap(logp_Q, rest, len(female), len(inputs))
         grads = torch.autograd.grad(gap_B.sum(), [mark.x_BTD for mark in marks.values()])

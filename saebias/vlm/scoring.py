@@ -22,6 +22,8 @@ from saebias.vlm.positions import CAPTION
 from saebias.vlm.prompts import caption_tokens
 
 PAIRS_PER_PASS = 512
+LOGITS_PER_PASS = 128_000_000
+"""Bounds the logits of one pass: half a gigabyte in float32."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ def score_pairs(
     device = logits_BV.device
     rows_Q = torch.tensor([pair.row for pair in pairs], device=device)
     first_Q = torch.tensor([pair.ids[0] for pair in pairs], device=device)
-    total_Q = torch.log_softmax(logits_BV.float(), dim=-1)[rows_Q, first_Q].double()
+    total_Q = _picked_logp(logits_BV, rows_Q, first_Q)
     # Long continuations first, so that a pass holds lengths that are alike; one-token continuations need no pass at all.
     order = sorted((index for index, pair in enumerate(pairs) if len(pair.ids) > 1), key=lambda index: -len(pairs[index].ids))
+    per_pass = max(1, min(per_pass, LOGITS_PER_PASS // (loaded.adapter.vocab_size * (len(pairs[order[0]].ids) - 1)))) if order else per_pass
     for start in range(0, len(order), per_pass):
         chosen = order[start : start + per_pass]
         rest = _score_rest(loaded, [pairs[index] for index in chosen], cache, whole, edit)
@@ -90,23 +93,33 @@ def _score_rest(loaded: LoadedModel, pairs: Sequence[Pair], cache: DynamicCache,
     """Log-probability of each pair's tokens behind its first one."""
     columns = max(len(pair.ids) for pair in pairs) - 1
     fed = np.zeros((len(pairs), columns), dtype=np.int64)
-    asked = np.zeros_like(fed)
-    real = np.zeros(fed.shape, dtype=bool)
+    real, wanted = np.zeros(fed.shape, dtype=bool), np.zeros(fed.shape, dtype=bool)
+    places: dict[tuple[int, tuple[int, ...]], int] = {}
+    asked: list[tuple[int, int, int]] = []
     for index, pair in enumerate(pairs):
         length = len(pair.ids) - 1
-        fed[index, :length], asked[index, :length], real[index, :length] = pair.ids[:-1], pair.ids[1:], True
+        fed[index, :length], real[index, :length] = pair.ids[:-1], True
+        for column in range(length):
+            # Continuations of a row that begin alike ask the same distribution: the output head computes it once, and none on filling.
+            begun = (pair.row, pair.ids[: column + 1])
+            wanted[index, column] = begun not in places
+            asked.append((index, places.setdefault(begun, len(places)), pair.ids[column + 1]))
     device = whole.input_ids_BT.device
-    real_QT = torch.from_numpy(real).to(device)
     rows = torch.tensor([pair.row for pair in pairs], device=device)
-    piece = caption_piece(whole, rows, torch.from_numpy(fed).to(device), real_QT)
-    logits_QTV = run(loaded, piece, cache=copy_cache(cache, rows), edit=edit)
-    logp_QT = token_logp(logits_QTV, torch.from_numpy(asked).to(device))
-    return torch.where(real_QT, logp_QT, 0.0).double().sum(1)
+    piece = caption_piece(whole, rows, torch.from_numpy(fed).to(device), torch.from_numpy(real).to(device))
+    logits_RV = run(loaded, piece, cache=copy_cache(cache, rows), edit=edit, logits=torch.from_numpy(wanted).to(device))
+    pair_E, place_E, token_E = torch.tensor(asked, device=device).T
+    return torch.zeros(len(pairs), dtype=torch.float64, device=device).index_add(0, pair_E, _picked_logp(logits_RV, place_E, token_E))
+
+
+def _picked_logp(logits_RV: Tensor, row_E: Tensor, token_E: Tensor) -> Tensor:
+    """Log-probability (E,) in float64 of single tokens under rows of logits, summed over the vocabulary in float32."""
+    return torch.log_softmax(logits_RV.float(), dim=-1)[row_E, token_E].double()
 
 
 def token_logp(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
-    """Log-probability (B, T) in float32 that the distribution at each column gives to the token asked for there."""
-    return torch.log_softmax(logits_BTV.float(), dim=-1).gather(2, ids_BT[:, :, None])[:, :, 0]
+    """Log-probability (B, T) in float32 that the distribution at each column gives to the token asked for there; or (R,) for (R, V) and (R,)."""
+    return torch.log_softmax(logits_BTV.float(), dim=-1).gather(-1, ids_BT[..., None])[..., 0]
 
 
 def caption_logp(inputs: ModelInputs, logits_BTV: Tensor) -> Tensor:

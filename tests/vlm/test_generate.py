@@ -10,7 +10,7 @@ import torch
 
 from saebias.errors import InputError
 from saebias.identifiers import HookPoint
-from saebias.vlm.forward import Edit, forward, image_prefix
+from saebias.vlm.forward import Edit, forward, image_prefix, piece_of, run
 from saebias.vlm.generate import generate_captions, generate_tokens
 from saebias.vlm.images import encode_images
 from saebias.vlm.inputs import build_inputs
@@ -36,6 +36,25 @@ def test_greedy_captions_are_those_of_transformers(family: LoadedModel, images: 
     own = family.model.generate(**inputs.tensors, max_new_tokens=12, do_sample=False, pad_token_id=family.pad_token_id)
     expected = [_until_end(family, row) for row in own[:, inputs.input_ids_BT.shape[1] :].tolist()]
     assert generate_tokens(family, inputs, max_new_tokens=12) == expected
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample"])
+def test_a_row_that_ended_leaves_the_others_as_they_are(family: LoadedModel, images: list, mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, settings = batch(family, images, None), family.model.generation_config
+    monkeypatch.setattr(settings, "eos_token_id", [])
+    endless = generate_tokens(family, inputs, max_new_tokens=9, mode=mode)
+    monkeypatch.setattr(settings, "eos_token_id", [endless[0][2]])
+    assert generate_tokens(family, inputs, max_new_tokens=9, mode=mode) == [_until_end(family, list(ids)) for ids in endless]
+
+
+def test_logits_of_some_columns_are_those_of_all(family: LoadedModel, images: list) -> None:
+    piece = piece_of(batch(family, images, None))
+    mask_BT = torch.rand(piece.input_ids_BT.shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    with torch.no_grad():
+        whole = run(family, piece)
+        torch.testing.assert_close(run(family, piece, logits=mask_BT), whole[mask_BT], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(run(family, piece, logits="last"), whole[:, -1:], atol=1e-5, rtol=1e-5)
+        assert run(family, piece, logits="none").shape == (len(whole), 0, whole.shape[2])
 
 
 @pytest.mark.parametrize("where", ["text", "caption"])

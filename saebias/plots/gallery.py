@@ -162,7 +162,8 @@ GALLERY = (
         "language_profile",
         draw_language_profile,
         "where",
-        "Live latents of each layer that follow women, men, or neither where the captioner is about to decide; with labels permuted next to none may be left.",
+        "Live latents of each layer where the captioner is about to decide. Above: those that follow the gender a picture shows, which is seeing. "
+        "Below: those that go with P(woman) over contexts where the picture shows none, which is bias. With labels permuted next to none may be left.",
     ),
     GalleryFigure(
         "latent_language",

@@ -25,7 +25,10 @@ from saebias.plots.style import (
 )
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, missing_note, require_numbers, rows_of, sentences
 
-PROFILE = ("layer", "language", "n_live", "n_dead", "n_female", "n_male", "n_neutral", "n_gendered_permuted", "n_images", "n_clusters")
+PROFILE = (
+    *("layer", "language", "n_live", "n_dead", "n_female", "n_male", "n_neutral", "n_gendered_permuted", "n_images", "n_clusters"),
+    *("n_stereotype_female", "n_stereotype_male", "n_stereotype_permuted", "stereotype_note"),
+)
 VERDICTS = {"shared": "both languages", "en_only": "English only", "ar_only": "Arabic only", "unclear": "unclear"}
 VERDICT_COLOURS = {"shared": ACCENT, "en_only": LANGUAGE_COLOURS["en"], "ar_only": LANGUAGE_COLOURS["ar"], "unclear": BAND}
 LANGUAGE_LATENT = ("layer", "latent", "verdict", "auroc_en", "auroc_ar", "n_images", "n_clusters")
@@ -46,25 +49,53 @@ AXIS = {"L1": "balanced accuracy", "L2": "cosine, corrected", "L3": "agreement",
 
 @styled
 def draw_language_profile(table: Table) -> Figure:
-    """Live latents per layer and language, stacked by the gender that they follow. `table`: rows of the view `language_profile`."""
+    """Live latents per layer and language: above those that follow the gender shown, below those that follow the stereotype where none is shown.
+
+    `table`: rows of the view `language_profile`.
+    """
     rows = rows_of(table, "language_profile", PROFILE)
     languages, layers = distinct(rows, "language", LANGUAGES), sorted({int(row["layer"]) for row in rows})
-    figure = new_figure(4.2 * len(languages) + 0.4, 3.7, "Latents that follow the gender a picture shows, in each language")
-    panels = list(figure.subplots(1, len(languages), squeeze=False, sharey=True)[0])
-    for axes, language in zip(panels, languages, strict=True):
+    figure = new_figure(4.2 * len(languages) + 0.4, 5.6, "Latents that follow a gender: the one shown, and the one assumed")
+    grid = figure.subplots(2, len(languages), squeeze=False, sharey="row")
+    for place, language in enumerate(languages):
         of = sorted((row for row in rows if row["language"] == language), key=lambda row: row["layer"])
-        places, under = [int(row["layer"]) for row in of], [0.0] * len(of)
-        for name, column, colour in (("women", "n_female", GENDER_COLOURS["woman"]), ("men", "n_male", GENDER_COLOURS["man"]), ("neither", "n_neutral", BAND)):
-            heights = [float(row[column]) for row in of]
-            axes.bar(places, heights, 0.74, bottom=under, color=colour, label=f"follow {name}", gid=f"{language}/{name}")
-            under = [low + height for low, height in zip(under, heights, strict=True)]
-        axes.plot(places, [row["n_gendered_permuted"] for row in of], "_", color=INK, markersize=9, clip_on=False, label="called so with labels permuted")
-        axes.set_title(language_name(language))
-        layer_axis(axes, layers)
-    panels[0].set_ylabel("live latents")
+        _draw_groups(grid[0][place], of, SHOWN, f"{language}/shown")
+        _draw_groups(grid[1][place], of, ASSUMED, f"{language}/assumed")
+        grid[0][place].set_title(f"{language_name(language)}: gender shown")
+        grid[1][place].set_title(f"{language_name(language)}: none shown, stereotype")
+        for axes in (grid[0][place], grid[1][place]):
+            layer_axis(axes, layers)
+    for line in grid:
+        line[0].set_ylabel("live latents")
     dead = [int(row["n_dead"]) for row in rows]
     note = f"At the position that decides the gender, on images no dictionary was trained on; {min(dead):,} to {max(dead):,} latents are silent there."
-    return finish(figure, sentences(note, count_note(rows)), named_artists(panels), columns=4)
+    reason = next((f"{row['stereotype_note']}." for row in rows if row["stereotype_note"]), "")
+    return finish(figure, sentences(note, reason[:1].upper() + reason[1:], count_note(rows)), named_artists(list(grid[0])), columns=4)
+
+
+# (name, column, colour) of each piece of a bar, and the column of its control.
+SHOWN = (
+    (("women", "n_female", GENDER_COLOURS["woman"]), ("men", "n_male", GENDER_COLOURS["man"]), ("neither", "n_neutral", BAND)),
+    "n_gendered_permuted",
+)
+ASSUMED = (
+    (("women", "n_stereotype_female", GENDER_COLOURS["woman"]), ("men", "n_stereotype_male", GENDER_COLOURS["man"])),
+    "n_stereotype_permuted",
+)
+
+
+def _draw_groups(axes: Axes, rows: list[Row], pieces: tuple[tuple[tuple[str, str, str], ...], str], name: str) -> None:
+    """Stacked bars by layer with the count under permuted labels; a layer where it was not asked stays empty."""
+    of = [row for row in rows if row[pieces[1]] is not None]
+    if not of:
+        axes.text(0.5, 0.5, "not asked", transform=axes.transAxes, ha="center", color=MUTED)
+        return
+    places, under = [int(row["layer"]) for row in of], [0.0] * len(of)
+    for label, column, colour in pieces[0]:
+        heights = [float(row[column]) for row in of]
+        axes.bar(places, heights, 0.74, bottom=under, color=colour, label=f"follow {label}", gid=f"{name}/{label}")
+        under = [low + height for low, height in zip(under, heights, strict=True)]
+    axes.plot(places, [row[pieces[1]] for row in of], "_", color=INK, markersize=9, clip_on=False, label="called so with labels permuted")
 
 
 @styled

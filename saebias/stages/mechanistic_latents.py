@@ -44,18 +44,21 @@ def run_layers(ctx: StageContext, what: str, compute: Callable[[LayerCodes], Tab
 
 
 def run_profile(ctx: StageContext) -> None:
-    """Per layer and language: how many latents fire, how densely, and which follow visible gender."""
+    """Per layer and language: how many latents fire, how densely, and which follow the gender shown, or the stereotype where none is shown."""
     from saebias.mechanistic.language_profile import LanguageFeatureProfile, contexts_of
 
     tool = LanguageFeatureProfile(n_permutations=ctx.cfg.mechanistic.latent_permutations)
     parts = cache(lambda: held_out(ctx, spoken(ctx)))
+    said = cache(lambda: {(row["sample_id"], row["language"]): row["p_female"] for row in ctx.table("exact_probabilities").to_pylist()})
 
     def compute(layer: LayerCodes) -> Tables:
         summary, latents = [], []
         for language, rows in parts().items():
             codes = layer.at(rows.row)
-            found = tool.read(layer.sae_id, language, codes, rows.gender, rows.cluster, seed=ctx.seed(f"{layer.hook}-{language}"))
-            summary.append({**nan_to_null(asdict(found.row())), "layer": layer.layer, "split": HELD_OUT})
+            stereotype = {"p_female_N": np.array([said().get((sample, language), np.nan) for sample in rows.sample_id]), "contexts_N": rows.context}
+            found = tool.read(layer.sae_id, language, codes, rows.gender, rows.cluster, seed=ctx.seed(f"{layer.hook}-{language}"), **stereotype)
+            row = nan_to_null(asdict(found.row()))
+            summary.append({**row, "stereotype_note": row["stereotype_note"] or None, "layer": layer.layer, "split": HELD_OUT})
             latents += _profile_rows(layer, found, contexts_of(codes, rows.context))
         return {"language_profiles": summary, "latent_profiles": latents}
 
@@ -80,11 +83,23 @@ def _profile_rows(layer: LayerCodes, found: LanguageProfile, contexts: list[list
                 "high": None if dead else none_if_nan(float(found.high_F[latent])),
                 "p": float(found.p_F[latent]),
                 "q": float(found.q_F[latent]),
+                **_followed(found, latent),
                 "top_contexts": ", ".join(name for name, _ in contexts[latent]) or None,
                 "note": "never fires on these images" if dead else None,
             }
         )
     return rows
+
+
+def _followed(found: LanguageProfile, latent: int) -> dict[str, Any]:
+    """What a latent does with the stereotype; NULL where that was not asked, correlations NULL too where there was none to follow."""
+    of = found.followers
+    if of is None or not of.tested:
+        return dict.fromkeys(("stereotype_group", "stereotype_correlation", "stereotype_low", "stereotype_high", "stereotype_p", "stereotype_q"))
+    dead = of.group_F[latent] == "dead"
+    numbers = {"correlation": of.correlation_F, "low": of.low_F, "high": of.high_F, "p": of.p_F, "q": of.q_F}
+    values = {f"stereotype_{name}": None if dead or of.reason else none_if_nan(float(values_F[latent])) for name, values_F in numbers.items()}
+    return {"stereotype_group": str(of.group_F[latent]), **values}
 
 
 def run_specificity(ctx: StageContext) -> None:
@@ -225,7 +240,13 @@ def _known_rows(ctx: StageContext) -> dict[int, list[AlignmentRow]]:
 
 
 MECHANISTIC_PROFILE = latents_stage(
-    "profile", run_profile, "what the latents do in each language", ("language_profiles", "latent_profiles"), reads=("mechanistic.latent_permutations",)
+    "profile",
+    run_profile,
+    "what the latents do in each language",
+    ("language_profiles", "latent_profiles"),
+    needs=("analyze.behavior",),
+    reads=("mechanistic.latent_permutations",),
+    version=2,
 )
 MECHANISTIC_SPECIFICITY = latents_stage(
     "specificity", run_specificity, "latents of both languages, or of one", ("latent_languages",), reads=("mechanistic.latent_permutations",)

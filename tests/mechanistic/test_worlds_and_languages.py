@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
@@ -135,3 +136,80 @@ def test_a_latent_of_one_language_is_called_so_only_where_the_other_is_shown_to_
 
 def test_labels_permuted_call_next_to_no_latent_gendered() -> None:
     assert sum(profile(plant_world(WorldSpec("hierarchical"), seed)).n_gendered_permuted for seed in range(4)) <= 2
+
+
+def stereotyped_world(seed: int, followers: int = 6, spread: float = 0.25, n_contexts: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(codes, gender, contexts, clusters, P(woman)): 300 latents that each know some contexts; the first `followers` go with P(woman) where no gender is shown."""
+    rng = np.random.default_rng([seed, 77])
+    context_N = np.repeat(np.arange(n_contexts), 16)
+    gender_N = np.tile(np.repeat(["A", "F", "M"], [8, 4, 4]), n_contexts)
+    cluster_N = np.arange(len(context_N)) // 2
+    p_O = np.clip(0.5 + spread * rng.standard_normal(n_contexts), 0.02, 0.98)
+    p_N = np.where(gender_N == "A", p_O[context_N] + 0.005 * rng.standard_normal(len(context_N)), np.nan).clip(0, 1)
+    codes_NF = np.maximum(0, rng.standard_normal((n_contexts, 300))[context_N] + 0.3 * rng.standard_normal((len(context_N), 300)))
+    if followers:
+        codes_NF[:, :followers] = 5 * (p_O[context_N, None] + 0.05 * rng.standard_normal((len(context_N), followers))).clip(0)
+    codes_NF[:, 10:20] += 4 * (gender_N == "F")[:, None]
+    codes_NF[:, 299] = 0
+    return codes_NF, gender_N, context_N, cluster_N, p_N
+
+
+def stereotype_profile(*args: np.ndarray, seed: int = 1) -> LanguageProfile:
+    codes_NF, gender_N, context_N, cluster_N, p_N = args
+    return PROFILER.read("sae", "en", codes_NF, gender_N, cluster_N, seed=seed, p_female_N=p_N, contexts_N=context_N)
+
+
+def test_latents_that_follow_the_stereotype_are_not_those_that_follow_the_gender_shown() -> None:
+    found = stereotype_profile(*stereotyped_world(1))
+    assert {feature.index for feature in found.features("female", "stereotype")} >= set(range(6))
+    assert not found.features("male", "stereotype")
+    assert {feature.index for feature in found.features("female")} >= set(range(10, 20))
+    assert not {feature.index for feature in found.features("female", "stereotype")} & set(range(10, 20))
+    everything = [feature for group in GROUPS for feature in found.features(group, "stereotype")]
+    assert len(everything) == len(set(everything)) == 300
+    row = found.row()
+    assert row.n_stereotype_female is not None and row.n_stereotype_female >= 6 and row.n_contexts == 24 and row.stereotype_note == ""
+
+
+def test_latents_that_know_contexts_but_no_stereotype_are_called_followers_in_the_share_of_worlds_asked_for() -> None:
+    # With nothing planted every discovery is false: the share of worlds with one is the false-discovery rate.
+    rows = [stereotype_profile(*stereotyped_world(seed, followers=0), seed=seed).row() for seed in range(24)]
+    with_any = sum((row.n_stereotype_female or 0) + (row.n_stereotype_male or 0) > 0 for row in rows)
+    assert with_any <= 4 and sum(row.n_stereotype_permuted or 0 for row in rows) <= 4
+
+
+def test_where_the_model_treats_all_contexts_alike_no_latent_follows_a_stereotype() -> None:
+    # Latents that write the difference in the third decimal are there; they follow nothing that matters.
+    found = stereotype_profile(*stereotyped_world(1, spread=0.004))
+    row = found.row()
+    assert (row.n_stereotype_female, row.n_stereotype_male) == (0, 0) and "no stereotype to follow" in row.stereotype_note
+    assert not found.features("female", "stereotype") and row.n_female >= 10
+
+
+def test_a_stereotype_that_cannot_be_asked_for_has_a_reason_and_no_count() -> None:
+    codes_NF, gender_N, context_N, cluster_N, p_N = stereotyped_world(1)
+    few = np.isin(context_N, [0, 1, 2])
+    found = stereotype_profile(codes_NF[few], gender_N[few], context_N[few], cluster_N[few], p_N[few])
+    assert found.row().n_stereotype_female is None and "3 contexts" in found.row().stereotype_note
+    with pytest.raises(InputError, match="is not known: 3 contexts"):
+        found.features("female", "stereotype")
+    nobody = PROFILER.read("sae", "en", codes_NF, gender_N, cluster_N, seed=1)
+    assert nobody.followers is None and "no picture" in nobody.row().stereotype_note
+    with pytest.raises(InputError, match="handed in together"):
+        PROFILER.read("sae", "en", codes_NF, gender_N, cluster_N, seed=1, p_female_N=p_N)
+    with pytest.raises(InputError, match="probabilities from 0 to 1"):
+        stereotype_profile(codes_NF, gender_N, context_N, cluster_N, p_N * 3)
+
+
+def test_correlation_and_p_of_a_follower_are_those_of_a_few_lines_of_scipy() -> None:
+    codes_NF, gender_N, context_N, cluster_N, p_N = stereotyped_world(3, n_contexts=8)
+    found = stereotype_profile(codes_NF, gender_N, context_N, cluster_N, p_N).followers
+    assert found is not None
+    told = gender_N == "A"
+    p_O = np.array([p_N[told & (context_N == o)].mean() for o in range(8)])
+    for latent in (0, 7, 150):
+        code_O = np.array([codes_NF[told & (context_N == o), latent].mean() for o in range(8)])
+        assert found.correlation_F[latent] == pytest.approx(stats.spearmanr(code_O, p_O).statistic, abs=1e-12)
+        drawn = [abs(stats.spearmanr(code_O, p_O[np.random.default_rng(draw).permutation(8)]).statistic) for draw in range(800)]
+        p = np.mean(np.array(drawn) >= abs(found.correlation_F[latent]) - 1e-9)
+        assert found.p_F[latent] == pytest.approx(p, abs=0.06)

@@ -35,12 +35,14 @@ def _profiles(place: dict[str, object], grown: float) -> dict[str, list[dict[str
         of = [groups.get(latent, "dead" if latent == DEAD else "neutral") for latent in range(LATENTS)]
         counts = {f"n_{group}": of.count(group) for group in ("female", "male", "neutral", "dead")}
         numbers = {"n_latents": LATENTS, "n_live": LATENTS - 1, "density": 0.1, "l0": 1.5, "n_gendered_permuted": 0}
+        numbers |= {"n_stereotype_female": 1, "n_stereotype_male": 0, "n_stereotype_permuted": 0, "stereotype_spread": 0.2, "n_contexts": 12}
         summary.append({**place, "language": language, **HELD_OUT, **counts, **numbers, **COUNTS})
         for latent, group in enumerate(of):
             auroc = {"female": 0.5 + 0.45 * grown, "male": 0.5 - 0.45 * grown, "neutral": 0.5, "dead": None}[group]
             latents.append(
                 {**place, "latent": latent, "language": language, "gender_group": group, "firing_rate": 0.0 if group == "dead" else 0.1, "active_mean": None}
                 | {"auroc": auroc, "low": None if auroc is None else auroc - 0.05, "high": None if auroc is None else auroc + 0.05, "p": 0.5, "q": 0.5}
+                | {"stereotype_group": "female" if latent == 0 else group if group == "dead" else "neutral"}
                 | {"top_contexts": "cook", "note": "never fires on these images" if group == "dead" else None}
             )
     return {"language_profiles": summary, "latent_profiles": latents}

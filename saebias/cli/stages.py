@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from saebias.config.load import load_config
 from saebias.config.schema import Config
 from saebias.errors import ConfigError
 from saebias.pipeline.crews import parse_slot, slot_of_array
-from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages
+from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages, with_parts_needed
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
 from saebias.stages.model_presence import absent_model
@@ -52,13 +53,19 @@ def run_group(
         return 0
     reporter = make_reporter(quiet)
     try:
-        run_stages(cfg, STAGES, wanted, reporter, force=force, worker=slot)
+        run_stages(cfg, STAGES, wanted, reporter, force=force, worker=slot, options=_options(config, overrides))
     except KeyboardInterrupt:
         print("saebias: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     if not quiet:
         _say_where(cfg, wanted, reporter)
     return 0
+
+
+def _options(config: Path | None, overrides: Sequence[str]) -> str:
+    """What chose the configuration, as it is typed."""
+    words = [*([] if config is None else ["-c", str(config)]), *(word for override in overrides for word in ("--set", override))]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _refuse_unfit(cfg: Config, wanted: Sequence[str]) -> None:
@@ -88,6 +95,7 @@ def estimate_of(cfg: Config, item: PlannedStage) -> Estimate:
 def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
     """Print to stdout what would run and what it needs."""
     planned = plan(cfg, STAGES, wanted)
+    wanted, asked = with_parts_needed(planned, wanted), set(wanted)
     table = Table(title="What would run", title_justify="left")
     for name, justify in (("stage", "left"), ("run", "left"), ("what", "left"), ("disk", "right"), ("memory", "right"), ("time", "right"), ("basis", "left")):
         table.add_column(name, justify=justify, no_wrap=name in ("stage", "run"), overflow="fold")  # type: ignore[arg-type]
@@ -97,7 +105,7 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
             continue
         item = planned[name]
         estimate = estimate_of(cfg, item)
-        todo = force or item.state != "done"
+        todo = (force and name in asked) or item.state != "done"
         what = (
             "up to date"
             if not todo
@@ -118,7 +126,7 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
         highlight=False,
     )
     absent = absent_model(cfg)
-    if absent is not None and any("model" in planned[name].stage.reads and (force or planned[name].state != "done") for name in wanted):
+    if absent is not None and any("model" in planned[name].stage.reads and ((force and name in asked) or planned[name].state != "done") for name in wanted):
         console.print(f"! {absent}")
 
 

@@ -40,11 +40,7 @@ class SparseCodes:
         parts = []
         first = 0
         for chunk_NF in chunks:
-            if chunk_NF.ndim != 2:
-                raise InputError(f"{name} have shape {chunk_NF.shape}; hand in [rows, latents]")
-            _check_values(chunk_NF, name, first)
-            # Double precision in, double out: a rank statistic must not tie codes that differ.
-            parts.append(sparse.csr_array(chunk_NF if chunk_NF.dtype == np.float32 else chunk_NF.astype(np.float64)))
+            parts.append(_sparse_rows(chunk_NF, name, first))
             first += len(chunk_NF)
         if len({part.shape[1] for part in parts}) != 1:
             raise InputError(f"{name} come in {len(parts)} chunks of {sorted({part.shape[1] for part in parts})} latents; all rows need the same dictionary")
@@ -102,13 +98,24 @@ class SparseCodes:
             start = stop
 
 
-def _check_values(chunk_NF: np.ndarray, name: str, first: int) -> None:
-    bad = ~np.isfinite(chunk_NF)
-    if bad.any():
-        row, latent = (int(place) for place in np.argwhere(bad)[0])
-        raise InputError(f"{name} hold {int(bad.sum())} values that are not finite (the first in row {first + row}, latent {latent}); leave those rows out")
-    if chunk_NF.size and chunk_NF.min() < 0:
-        raise InputError(f"{name} hold {int((chunk_NF < 0).sum())} negative values; codes of an SAE are never negative, encode the rows first")
+def _sparse_rows(chunk_NF: np.ndarray, name: str, first: int) -> sparse.csr_array:
+    """A dense chunk, checked, as sparse rows; `first` is the number of its first row."""
+    if chunk_NF.ndim != 2 or chunk_NF.dtype.kind not in "biuf":
+        raise InputError(f"{name} have shape {chunk_NF.shape} and type {chunk_NF.dtype}; hand in numbers [rows, latents]")
+    # Double precision in, double out: a rank statistic must not tie codes that differ.
+    chunk_NF = np.ascontiguousarray(chunk_NF, dtype=np.float32 if chunk_NF.dtype == np.float32 else np.float64)
+    # Of a mask the few places are found by words, not number by number: several times as fast as asking the numbers themselves.
+    active = np.flatnonzero(chunk_NF != 0)
+    row, column = np.divmod(active, max(1, chunk_NF.shape[1]))
+    value = chunk_NF.ravel()[active]
+    bad = np.flatnonzero(~np.isfinite(value))
+    if len(bad):
+        place = f"row {first + int(row[bad[0]])}, latent {int(column[bad[0]])}"
+        raise InputError(f"{name} hold {len(bad)} values that are not finite (the first in {place}); leave those rows out")
+    if (value < 0).any():
+        raise InputError(f"{name} hold {int((value < 0).sum())} negative values; codes of an SAE are never negative, encode the rows first")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(chunk_NF)))])
+    return sparse.csr_array((value, column.astype(np.int32), starts.astype(np.int32)), shape=chunk_NF.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +144,7 @@ def rank_sums(codes: SparseCodes, block: slice, unit_N: np.ndarray, n_units: int
     size_S = np.bincount(stratum_N)
     row, column, value = part.indices, np.repeat(np.arange(part.shape[1]), np.diff(part.indptr)), part.data
     group = column * len(size_S) + stratum_N[row]
-    order = np.lexsort((value, group))
+    order = _order(group, value)
     row, group, value = row[order], group[order], value[order]
     active = np.bincount(group, minlength=part.shape[1] * len(size_S))
     ends = np.cumsum(active)
@@ -148,6 +155,16 @@ def rank_sums(codes: SparseCodes, block: slice, unit_N: np.ndarray, n_units: int
     above_UF = sparse.coo_array((above * weight_S[stratum_N[row]], (unit_N[row], group // len(size_S))), shape=(n_units, part.shape[1]))
     zero_FS = -active.reshape(part.shape[1], len(size_S)) * weight_S
     return RankSums(zero_FS.T.astype(np.float64), above_UF.tocsr())
+
+
+def _order(group: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Places sorted by (group, value), equal ones in any order; no value is negative.
+
+    The bits of positive single-precision numbers are ordered as the numbers are, so both make one integer, sorted several times faster than two keys.
+    """
+    if value.dtype != np.float32:
+        return np.lexsort((value, group))
+    return np.argsort((group.astype(np.uint64) << np.uint64(32)) | np.ascontiguousarray(value).view(np.uint32))
 
 
 def _tie_means(place: np.ndarray, group: np.ndarray, value: np.ndarray) -> np.ndarray:

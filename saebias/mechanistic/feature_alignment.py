@@ -17,7 +17,8 @@ from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
 from saebias.mechanistic.alignment import broken_pairings
 from saebias.mechanistic.codes import SparseCodes
-from saebias.stats.checks import cluster_index, same_rows
+from saebias.mechanistic.reliability import corrected_correlations
+from saebias.stats.checks import same_rows
 
 # Hungarian matching grows with the cube of the number of latents; more than this is a shortlist's job.
 MAX_LATENTS = 4096
@@ -54,7 +55,7 @@ class DictionaryCodes:
 
 @dataclass(frozen=True)
 class MatchRow:
-    """One latent with its partner in the other language. `score` is the correlation over images corrected for reliability, `threshold` the null's 95 %."""
+    """One latent with its partner in the other language. `correlation` is over images, `threshold` its null's 95 %; `score` over clusters, noise taken off."""
 
     en: FeatureRef
     ar: FeatureRef
@@ -86,8 +87,9 @@ class CrossLingualFeatureAligner:
         """One row per matched pair of live latents, best first; paired images in the same order.
 
         The null repeats the whole matching with broken pairings of images: `threshold` is the 95th percentile of the largest matched correlation of each, so
-        that picking the best partner among many counts as picking, and unrelated languages have no match at all in 95 % of cases. Reliability is each
-        latent's split-half correlation of cluster means; the score is NaN where it is not positive. Raises InputError when no latent fires often enough.
+        that picking the best partner among many counts as picking, and unrelated languages have no match at all in 95 % of cases. The score is the correlation
+        of what the images of a cluster share (`reliability.corrected_correlations`), NaN where they are not shown to share anything. Raises InputError when no
+        latent fires often enough.
         """
         same_rows(english=en.sparse, arabic=ar.sparse, clusters=clusters_N)
         if len(np.unique(clusters_N)) < 3:
@@ -101,16 +103,15 @@ class CrossLingualFeatureAligner:
             drawn_KK = _correlations(*sides, order_N)
             null.append(float(drawn_KK[self._match(drawn_KK)].max()))
         threshold = float(np.quantile(null, 0.95))
-        reliability_en, reliability_ar = (_reliability(side.matrix, clusters_N, seed) for side in sides)
+        score_K = corrected_correlations(sides[0].matrix[:, rows_K], sides[1].matrix[:, columns_K], np.asarray(clusters_N))
         matches = []
-        for row, column in zip(rows_K, columns_K, strict=True):
+        for row, column, score in zip(rows_K, columns_K, score_K, strict=True):
             first, second = int(kept_en[row]), int(kept_ar[column])
-            correlation, ceiling = float(correlation_KK[row, column]), reliability_en[row] * reliability_ar[column]
+            correlation = float(correlation_KK[row, column])
             feature_en, feature_ar = en.features[first], ar.features[second]
             cosine = _cosine(en, ar, first, second)
-            score = float(correlation / np.sqrt(ceiling)) if reliability_en[row] > 0 and reliability_ar[column] > 0 else float("nan")
             same = feature_en == feature_ar
-            matches.append(MatchRow(feature_en, feature_ar, correlation, score, cosine, threshold, correlation > threshold, same))
+            matches.append(MatchRow(feature_en, feature_ar, correlation, float(score), cosine, threshold, correlation > threshold, same))
         return sorted(matches, key=lambda match: -match.correlation)
 
     def _match(self, correlation_KK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,32 +178,6 @@ def _correlations(en: _Standardised, ar: _Standardised, order_N: np.ndarray | No
     product_KK /= en.deviation_K[:, None]
     product_KK /= ar.deviation_K
     return product_KK
-
-
-def _reliability(matrix_NK: sparse.csr_array, clusters_N: np.ndarray, seed: int) -> np.ndarray:
-    """Per latent the correlation of two random halves of each cluster's images, stepped up (Spearman-Brown); NaN where no cluster has two images."""
-    index_N, n_clusters = cluster_index(clusters_N)
-    order_N = np.random.default_rng(seed).permutation(len(index_N))
-    by_cluster = order_N[np.argsort(index_N[order_N], kind="stable")]
-    place_N = np.empty(len(index_N), dtype=np.int64)
-    starts = np.searchsorted(index_N[by_cluster], np.arange(n_clusters))
-    place_N[by_cluster] = np.arange(len(index_N)) - starts[index_N[by_cluster]]
-    several_G = np.bincount(index_N) > 1
-    n_several = int(several_G.sum())
-    if n_several < 3:
-        return np.full(matrix_NK.shape[1], np.nan)
-    number_G = np.cumsum(several_G) - 1
-    halves = []
-    for half in (0, 1):
-        chosen_N = np.flatnonzero((place_N % 2 == half) & several_G[index_N])
-        group = number_G[index_N[chosen_N]]
-        weight = 1 / np.bincount(group, minlength=n_several)[group]
-        # Means of clusters, sparse as the codes are: dense they would be the largest thing in memory.
-        halves.append(_Standardised.of_matrix(sparse.csr_array((weight, (group, chosen_N)), shape=(n_several, len(index_N))) @ matrix_NK))
-    first, second = halves
-    product_K = np.asarray(first.matrix.multiply(second.matrix).mean(axis=0)).ravel() - first.mean_K * second.mean_K
-    correlation_K = product_K / first.deviation_K / second.deviation_K
-    return 2 * correlation_K / (1 + correlation_K)
 
 
 def _cosine(en: DictionaryCodes, ar: DictionaryCodes, first: int, second: int) -> float | None:

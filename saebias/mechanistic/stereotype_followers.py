@@ -23,6 +23,7 @@ from saebias.stats.resampling import Estimate
 MIN_CONTEXTS = 5
 # Numbers of one block of permuted statistics.
 _CHUNK_ELEMENTS = 4_000_000
+_FEW, _FINER = 10, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,9 @@ def follow_stereotype(
         raise InputError(f"{n_permutations} permutations give no p; ask for 99 at least")
     names, index_N = np.unique(contexts_N, return_inverse=True)
     if len(names) < MIN_CONTEXTS:
-        return _untested(codes, p_N, len(names), float("nan"), f"{len(names)} contexts with pictures that show no gender; a rank correlation needs {MIN_CONTEXTS}")
+        return _untested(
+            codes, p_N, len(names), float("nan"), f"{len(names)} contexts with pictures that show no gender; a rank correlation needs {MIN_CONTEXTS}"
+        )
     spread = spread_of_groups(p_N, contexts_N, clusters_N, seed=seed, n_permutations=99)
     reason = _nothing_to_follow(spread, smallest)
     if reason:
@@ -84,8 +87,8 @@ def follow_stereotype(
     size_O = np.bincount(index_N)
     rank_O = _standard(stats.rankdata(np.bincount(index_N, weights=p_N) / size_O)[:, None])[:, 0]
     sums_OF = (in_context_ON @ codes.matrix).tocsc()
-    orders_RO = np.stack([np.arange(len(names)), *(np.random.default_rng([seed, number]).permutation(len(names)) for number in range(n_permutations + 1))])
-    correlation_F, p_F, control_p_F = _tested(sums_OF, size_O, rank_O[orders_RO])
+    correlation_F, p_F = _tested(sums_OF, size_O, rank_O, n_permutations, seed)
+    _, control_p_F = _tested(sums_OF, size_O, np.random.default_rng([seed, 5]).permutation(rank_O), n_permutations, seed)
     low_F, high_F = _intervals(correlation_F, len(names))
     q_F = benjamini_hochberg(p_F)
     group_F = np.select([(q_F <= q) & (correlation_F > 0), (q_F <= q) & (correlation_F < 0)], ["female", "male"], "neutral")
@@ -108,26 +111,41 @@ def _untested(codes: SparseCodes, p_N: np.ndarray, n_contexts: int, spread: floa
     return Followers(nan_F, nan_F, nan_F, ones_F, ones_F, np.full(codes.n_latents, "neutral"), spread, 0, len(p_N), n_contexts, reason)
 
 
-def _tested(sums_OF: sparse.csc_array, size_O: np.ndarray, ranks_RO: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(correlation, p, p of the control) per latent; the first order is the one observed, the second plays the observed one for the control.
+def _tested(sums_OF: sparse.csc_array, size_O: np.ndarray, rank_O: np.ndarray, n_permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(correlation, p) per latent, p = (1 + #{|r_drawn| >= |r|}) / (R + 1); a latent that is equally active in all contexts has 0 and 1.
 
-    p = (1 + #{|r_drawn| >= |r|}) / (R + 1); a latent that is equally active in all contexts correlates with nothing: 0 and 1.
+    A latent that hardly any permutation reaches is tested again with `_FINER` times as many fresh ones: there are few contexts and many latents, and a p that
+    cannot fall below 1 / R is not small enough for a false-discovery rate over all of them.
     """
     n_latents = sums_OF.shape[1]
-    correlation_F, p_F, control_p_F = np.zeros(n_latents), np.ones(n_latents), np.ones(n_latents)
+    correlation_F, p_F = np.zeros(n_latents), np.ones(n_latents)
     # A latent that is silent in all contexts is the same in every order; it is left out of the work, not of the count of tests.
     live = np.flatnonzero(np.diff(sums_OF.indptr))
-    step = max(1, _CHUNK_ELEMENTS // len(ranks_RO))
+    step = max(1, _CHUNK_ELEMENTS // max(1000, len(rank_O)))
     for start in range(0, len(live), step):
         some = live[start : start + step]
         codes_OF = _standard(stats.rankdata(sums_OF[:, some].toarray() / size_O[:, None], axis=0))
-        drawn_RF = ranks_RO @ codes_OF
-        correlation_F[some] = drawn_RF[0]
-        np.abs(drawn_RF, out=drawn_RF)
+        observed_F = rank_O @ codes_OF
+        correlation_F[some] = observed_F
+        reached_F = _reached(codes_OF, rank_O, np.abs(observed_F), n_permutations, [seed, 1])
+        p_F[some] = (1 + reached_F) / (1 + n_permutations)
+        rare = np.flatnonzero(reached_F < _FEW)
+        if len(rare):
+            again_F = _reached(codes_OF[:, rare], rank_O, np.abs(observed_F[rare]), _FINER * n_permutations, [seed, 2])
+            p_F[some[rare]] = (1 + again_F) / (1 + _FINER * n_permutations)
+    return correlation_F, p_F
+
+
+def _reached(codes_OF: np.ndarray, rank_O: np.ndarray, threshold_F: np.ndarray, n_permutations: int, seed: list[int]) -> np.ndarray:
+    """How many of the permutations of the contexts reach each latent's |r|."""
+    rng, count_F = np.random.default_rng(seed), np.zeros(len(threshold_F))
+    step = max(1, _CHUNK_ELEMENTS // max(codes_OF.shape))
+    for start in range(0, n_permutations, step):
+        n = min(step, n_permutations - start)
+        drawn_RF = rng.permuted(np.broadcast_to(rank_O, (n, len(rank_O))), axis=1) @ codes_OF
         # Rounding must not turn a tie into a difference.
-        for row, found_F in ((0, p_F), (1, control_p_F)):
-            found_F[some] = (1 + (drawn_RF[2:] >= drawn_RF[row] - 1e-9).sum(axis=0)) / (len(ranks_RO) - 1)
-    return correlation_F, p_F, control_p_F
+        count_F += (np.abs(drawn_RF, out=drawn_RF) >= threshold_F - 1e-9).sum(axis=0)
+    return count_F
 
 
 def _standard(ranks_OF: np.ndarray) -> np.ndarray:
@@ -138,7 +156,7 @@ def _standard(ranks_OF: np.ndarray) -> np.ndarray:
 
 
 def _intervals(correlation_F: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """95 % intervals of Spearman correlations over n contexts (Bonett and Wright 2000, Psychometrika 65:23); half a smallest step stands for a perfect order."""
+    """95 % intervals of Spearman correlations over n contexts (Bonett and Wright 2000, Psychometrika 65:23); half a step short of 1 for a perfect order."""
     nearest = 1 - 6 / (n * (n**2 - 1))
     z_F = np.arctanh(np.clip(correlation_F, -nearest, nearest))
     half_F = stats.norm.ppf(0.975) * np.sqrt((1 + correlation_F**2 / 2) / (n - 3))

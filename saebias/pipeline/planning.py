@@ -133,6 +133,13 @@ def ancestors(planned: dict[str, PlannedStage], name: str) -> list[str]:
     return _ancestor_names({known: item.stage for known, item in planned.items()}, name)
 
 
+def with_parts_needed(planned: Mapping[str, PlannedStage], wanted: Collection[str]) -> list[str]:
+    """The wanted stages and, of the same commands, those not done that they stand on, parents first: `--only` asks for a result, not for an order."""
+    groups = {planned[name].stage.group for name in wanted if name in planned}
+    needed = {above for name in wanted if name in planned for above in ancestors(dict(planned), name)}
+    return [name for name, item in planned.items() if name in wanted or (name in needed and item.stage.group in groups and item.state != "done")]
+
+
 def select_stages(stages: Sequence[Stage], group: str | None, only: Sequence[str] = (), other_names: Mapping[str, str] | None = None) -> list[str]:
     """Names of the stages of a command (None: all), narrowed to `only`; raises ConfigError naming what there is.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from saebias.config.schema import Config
@@ -13,7 +13,7 @@ from saebias.pipeline.engines import employ
 from saebias.pipeline.locks import exclusive
 from saebias.pipeline.monitor import sweep_live
 from saebias.pipeline.performing import Job, Used, perform
-from saebias.pipeline.planning import PlannedStage, ancestors, plan, read_run, refreshed
+from saebias.pipeline.planning import PlannedStage, ancestors, plan, read_run, refreshed, with_parts_needed
 from saebias.pipeline.records import close_record, open_record
 from saebias.pipeline.stage import Stage
 from saebias.report import Reporter
@@ -21,30 +21,41 @@ from saebias.store.catalogue import fold
 
 
 def run_stages(
-    cfg: Config, stages: Sequence[Stage], wanted: Sequence[str], reporter: Reporter, *, force: bool = False, worker: WorkerSlot | None = None
+    cfg: Config,
+    stages: Sequence[Stage],
+    wanted: Sequence[str],
+    reporter: Reporter,
+    *,
+    force: bool = False,
+    worker: WorkerSlot | None = None,
+    options: str = "",
 ) -> list[PlannedStage]:
     """Run the wanted stages in order, skipping those that are up to date; then bring the catalogue up to date.
 
-    `force` does the wanted stages again from nothing. `worker` shares their units with other processes that are started in the same way.
-    Raises MissingParent naming the command to type when an input stage was never run, StoreError when another process is at the same run, ConfigError
-    when a wanted stage cannot be shared, and whatever error the stage itself meets.
+    Parts of the same command that a wanted stage stands on are run before it. `force` does the wanted stages, not those, again from nothing. `worker` shares
+    their units with other processes that are started in the same way. `options` is what the user gave the command, for the commands that errors name.
+    Raises MissingParent naming the commands to type when stages of other commands were never run, StoreError when another process is at the same run,
+    ConfigError when a wanted stage cannot be shared, and whatever error the stage itself meets.
     """
     planned = plan(cfg, stages, wanted)
-    wanted = [name for name in planned if name in wanted]
+    asked, wanted = set(wanted), with_parts_needed(planned, wanted)
     if worker is not None:
         _check_shared(planned, wanted, force=force)
-    _check_parents(cfg, planned, wanted)
+    _check_parents(cfg, planned, asked, wanted, options)
+    if len(wanted) > len(asked):
+        reporter.info(f"running {', '.join(name for name in wanted if name not in asked)} as well: what was asked for stands on it")
     ran = []
     try:
         for number, name in enumerate(wanted, start=1):
             # Looked at again now: a parent may just have been run again.
             item = refreshed(planned, name)
-            if item.state == "done" and not force:
+            again = force and name in asked
+            if item.state == "done" and not again:
                 reporter.info(f"[{number}/{len(wanted)}] {name}: up to date ({item.run_id})")
                 continue
-            reporter.info(f"[{number}/{len(wanted)}] {name}: {item.stage.help}" + _how(item, force))
+            reporter.info(f"[{number}/{len(wanted)}] {name}: {item.stage.help}" + _how(item, again))
             if worker is None:
-                _run_one(cfg, planned, item, reporter, force=force)
+                _run_one(cfg, planned, item, reporter, force=again)
             elif not join_run(planned, _job(cfg, planned, item), reporter, worker):
                 continue
             ran.append(item)
@@ -76,23 +87,37 @@ def _how(item: PlannedStage, force: bool) -> str:
     return " - again from nothing" if force or item.state == "stale" else f" - resuming ({item.reason})"
 
 
-def _check_parents(cfg: Config, planned: dict[str, PlannedStage], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        for parent in ancestors(planned, name):
-            if parent not in wanted and planned[parent].state != "done":
-                raise MissingParent(f"{name} needs stage {parent}, which {_missing(cfg, planned[parent])}")
+def _check_parents(cfg: Config, planned: dict[str, PlannedStage], asked: Collection[str], wanted: Sequence[str], options: str) -> None:
+    """Raise MissingParent with all the commands to type, in order, for everything that the wanted stages stand on and that is not done."""
+    above = {name: set(ancestors(planned, name)) for name in wanted}
+    missing = {name: item for name, item in planned.items() if name not in wanted and item.state != "done" and any(name in found for found in above.values())}
+    if not missing:
+        return
+    name = next(name for name in wanted if name in asked and above[name] & missing.keys())
+    commands = " && ".join(f"saebias {group}{options}" for group in dict.fromkeys(item.stage.group for item in missing.values()))
+    what, run = "stage" if len(missing) == 1 else "stages", f"run `{commands}` first, or `saebias run-all{options}`"
+    raise MissingParent(f"{name} needs {what} {', '.join(missing)}, {_missing(cfg, missing)}; {run}{_PUT_BACK if _changed(cfg, missing) else ''}")
 
 
-def _missing(cfg: Config, item: PlannedStage) -> str:
-    """Why a stage has no outputs to read, and the way out."""
-    run = f"run `saebias {item.stage.group}` first, or `saebias run-all`"
-    if item.state != "new":
-        return f"is not finished ({item.reason}); {run}"
-    changed = changed_files(cfg, item)
+_PUT_BACK = ", or put back what was there"
+
+
+def _changed(cfg: Config, missing: Mapping[str, PlannedStage]) -> list[Path]:
+    """Files outside that the first stage missing was run with before and that are different now; none where it, or another one, was broken off."""
+    return [] if any(item.state != "new" for item in missing.values()) else changed_files(cfg, next(iter(missing.values())))
+
+
+def _missing(cfg: Config, missing: Mapping[str, PlannedStage]) -> str:
+    """Why stages have no outputs to read."""
+    broken = next((name for name, item in missing.items() if item.state != "new"), None)
+    several = len(missing) > 1
+    if broken is not None:
+        return f"{f'and {broken}' if several else 'which'} is not finished ({missing[broken].reason})"
+    changed = _changed(cfg, missing)
     if not changed:
-        return f"was never run with this configuration; {run}"
+        return f"which {'were' if several else 'was'} never run with this configuration"
     others = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-    return f"ran before {changed[0]} {'changed' if changed[0].exists() else 'was removed'}{others}; {run}, or put back what was there"
+    return f"which ran before {changed[0]} {'changed' if changed[0].exists() else 'was removed'}{others}"
 
 
 def _job(cfg: Config, planned: dict[str, PlannedStage], item: PlannedStage) -> Job:

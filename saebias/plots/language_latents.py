@@ -140,7 +140,7 @@ def draw_latent_matching(table: Table) -> Figure:
         counts.bar(layers, [float(row[column]) for row in rows], 0.74, color=colour, label=name, gid=column)
     counts.set_ylabel("pairs of latents")
     alike.plot(layers, [gap(row, "median_correlation") for row in rows], marker="o", color=SERIES_COLOURS[2], label="median correlation")
-    alike.plot(layers, [gap(row, "median_score") for row in rows], marker="s", color=SERIES_COLOURS[1], label="corrected for reliability")
+    alike.plot(layers, [gap(row, "median_score") for row in rows], marker="s", color=SERIES_COLOURS[1], label="noise of pictures taken off")
     alike.plot(layers, [gap(row, "threshold") for row in rows], linestyle=":", color=INK, label="broken pairs, 95 %")
     alike.set_ylabel("correlation over pictures")
     for axes in (counts, alike):

@@ -158,7 +158,9 @@ def run_matching(ctx: StageContext) -> None:
                 "n_images": len(en.row),
                 "n_clusters": len(np.unique(en.cluster)),
                 "split": HELD_OUT,
-                "note": None if not np.isnan(match.score) else "split halves of one language do not agree: no reliability to correct by",
+                "note": None
+                if not np.isnan(match.score)
+                else "in one language the pictures of a group are not shown to share anything: no correlation of what they share",
             }
             for match in found
         ]
@@ -258,7 +260,7 @@ MECHANISTIC_MATCHING = latents_stage(
     ("language_matches",),
     needs=("train",),
     reads=("mechanistic.permutations",),
-    version=2,
+    version=3,
 )
 MECHANISTIC_CONTRAST = latents_stage(
     "contrast",

@@ -17,4 +17,4 @@ create table language_matches (
     note           varchar
 );
 comment on table language_matches is 'Hungarian matching of codes over paired images; threshold is the 95th percentile of the best pair of each matching with broken pairs.';
-comment on column language_matches.score is 'Correlation divided by the square root of both reliabilities; may exceed 1.';
+comment on column language_matches.score is 'Correlation over picture groups of what the pictures of a group share, noise of single pictures taken off both sides; 1: the same quantity. May exceed 1.';

@@ -84,8 +84,8 @@ def test_help_imports_no_torch() -> None:
         (("prepare", "--set", "train.kk=3"), "did you mean train.k?"),
         (("prepare", "--set", "train.k=many"), "train.k"),
         (("prepare", "-c", "nowhere.yaml"), "no such configuration file"),
-        (("extract",), "run `saebias prepare` first"),
-        (("steer",), "first, or `saebias run-all`"),
+        (("extract",), "run `saebias prepare"),
+        (("steer",), "first, or `saebias run-all"),
         (("mechanistic", "--only", "lenss"), "no such part"),
         (("query", "select 1"), "nothing was measured here yet"),
         (("query", "skewed_profesions"), "did you mean skewed_professions"),
@@ -197,7 +197,7 @@ def test_a_job_array_shares_what_can_be_shared_and_leaves_the_rest_as_it_is(saeb
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "x")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     assert "SLURM_ARRAY_TASK_ID" in refused(saebias("extract"))
-    assert "first, or `saebias run-all`" in refused(saebias("analyze"))
+    assert "first, or `saebias run-all" in refused(saebias("analyze"))
 
 
 def test_status_says_what_is_running_on_which_gpu_if_any(saebias) -> None:

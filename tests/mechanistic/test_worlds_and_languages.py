@@ -138,8 +138,10 @@ def test_labels_permuted_call_next_to_no_latent_gendered() -> None:
     assert sum(profile(plant_world(WorldSpec("hierarchical"), seed)).n_gendered_permuted for seed in range(4)) <= 2
 
 
-def stereotyped_world(seed: int, followers: int = 6, spread: float = 0.25, n_contexts: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(codes, gender, contexts, clusters, P(woman)): 300 latents that each know some contexts; the first `followers` go with P(woman) where no gender is shown."""
+def stereotyped_world(
+    seed: int, followers: int = 6, spread: float = 0.25, n_contexts: int = 24
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(codes, gender, contexts, clusters, P(woman)): 300 latents that know contexts; the first `followers` go with P(woman) where no gender is shown."""
     rng = np.random.default_rng([seed, 77])
     context_N = np.repeat(np.arange(n_contexts), 16)
     gender_N = np.tile(np.repeat(["A", "F", "M"], [8, 4, 4]), n_contexts)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,21 @@ def test_a_missing_parent_names_the_command_to_type(tmp_path: Path) -> None:
     with pytest.raises(MissingParent, match=r"run `saebias prepare` first") as caught:
         run_stages(config(tmp_path), TOYS, ["extract"], SilentReporter())
     assert "\n" not in str(caught.value)
+
+
+def test_all_missing_commands_are_named_in_order_with_the_options_given(tmp_path: Path) -> None:
+    last = replace(TOTAL, name="analyze.last", needs=("extract",), reads=())
+    with pytest.raises(MissingParent, match=r"run `saebias prepare -c mine.yaml && saebias extract -c mine.yaml` first, or `saebias run-all -c mine.yaml`"):
+        run_stages(config(tmp_path), (*TOYS, last), ["analyze.last"], SilentReporter(), options=" -c mine.yaml")
+
+
+def test_a_part_that_stands_on_another_part_of_its_command_brings_it_along(tmp_path: Path) -> None:
+    parts = (replace(NUMBERS, name="look.numbers"), replace(TOTAL, name="look.total", needs=("look.numbers",)))
+    ran = run_stages(config(tmp_path), parts, ["look.total"], SilentReporter())
+    assert [item.stage.name for item in ran] == ["look.numbers", "look.total"]
+    # What is there already is not done again, not even with force: that is of what was asked for.
+    ran = run_stages(config(tmp_path), parts, ["look.total"], SilentReporter(), force=True)
+    assert [item.stage.name for item in ran] == ["look.total"]
 
 
 def test_a_second_process_on_the_same_run_is_told_who_is_at_it(tmp_path: Path) -> None:

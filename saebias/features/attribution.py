@@ -44,11 +44,6 @@ class BetweenContext:
     n_contexts: int
     n_images: int
 
-    @property
-    def explained(self) -> float:
-        """Share of the variance over contexts that the latents explain, NaN when contexts do not differ."""
-        return float(self.score_F.sum() / self.total_variance) if self.total_variance > 0 else float("nan")
-
 
 def between_context(attribution: ArrayLike, gap: ArrayLike, contexts: ArrayLike, error: ArrayLike | None = None) -> BetweenContext:
     """The stereotype target: which latents carry the differences between contexts on ambiguous images.

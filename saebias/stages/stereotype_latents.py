@@ -46,13 +46,21 @@ def stereotype_rows(
         parts = {split: between_context(attribution[split], found[split].gap_N, contexts[split]) for split in found}
         chosen = top_latents(parts["select"].score_F, ctx.cfg.analyze.top, firing_F > 0)
         tested = _tested(ctx, dictionary, found, attribution, contexts, chosen)
+        told = "; ".join(f"{split} {_slope(ctx, part, attribution[split])}" for split, part in found.items())
         ctx.reporter.info(
-            f"stereotype ({language}) {dictionary.hook.name}: latents explain {parts['select'].explained:.2f} of the variance over contexts"
-            f" on select, {parts['report'].explained:.2f} on report"
+            f"stereotype ({language}) {dictionary.hook.name}: slope of the latents' parts on the gap over contexts (1: they make all of it): {told}"
         )
         scores += _score_rows(dictionary, language, parts, firing_F, tested)
         sets += set_rows(dictionary, language, "stereotype", chosen, parts["select"].score_F)
     return scores, sets
+
+
+def _slope(ctx: StageContext, part: Gradients, attribution_NF: np.ndarray) -> str:
+    from saebias.features.context_tests import explained_slope
+
+    contexts, clusters = (np.array([sample[column] for sample in part.sample]) for column in ("context", "cluster_id"))
+    found = explained_slope(attribution_NF, part.gap_N, contexts, clusters, seed=ctx.seed("slope"))
+    return f"not known, {found.note}" if np.isnan(found.value) else f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ def test_latents_follow_the_gender_shown_and_none_follows_permuted_labels(skewed
     assert sum(row["gendered"] for row in rows) > 10 * (1 + sum(row["permuted"] for row in rows))
 
 
+def test_some_latents_follow_the_stereotype_where_no_gender_is_shown_and_none_with_contexts_exchanged(skewed_run: Path, ask: Ask) -> None:
+    rows = ask(skewed_run, "select n_stereotype_female + n_stereotype_male as following, n_stereotype_permuted as permuted from language_profile")
+    assert sum(row["following"] for row in rows) > sum(row["permuted"] for row in rows)
+
+
 def test_pairs_are_of_latents_chosen_elsewhere_and_the_fourth_rung_comes_from_steering(skewed_run: Path, ask: Ask) -> None:
     assert {row["split"] for row in ask(skewed_run, "select split from latent_pairs union select split from causal_pairs")} == {"report"}
     assert {row["rung"] for row in ask(skewed_run, "select distinct rung from claim_ladder")} == {"L1", "L2", "L3", "L4"}

@@ -9,7 +9,7 @@ import pytest
 
 from saebias.errors import InputError
 from saebias.features.attribution import between_context
-from saebias.features.context_tests import between_context_p, score_intervals
+from saebias.features.context_tests import between_context_p, explained_slope, score_intervals
 
 
 def images(
@@ -76,3 +76,30 @@ def test_two_thousand_latents_take_seconds() -> None:
     start = time.process_time()
     between_context_p(*rows, seed=0, n_permutations=1999)
     assert time.process_time() - start < 6
+
+
+def contexts_of_parts(share: float, spread: float, seed: int = 1, n_contexts: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(attribution, gap, contexts, clusters): three latents that carry `share` of what the gap does from context to context, and noise."""
+    rng = np.random.default_rng([seed, 4])
+    context = np.repeat(np.arange(n_contexts), 12)
+    gap_O = spread * rng.standard_normal(n_contexts)
+    gap = gap_O[context] + 0.05 * rng.standard_normal(len(context))
+    attribution = share / 3 * gap_O[context][:, None] + 0.05 * rng.standard_normal((len(context), 3))
+    return attribution, gap, context, np.arange(len(context)) // 2
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 3.0])
+def test_the_slope_of_the_parts_is_the_planted_one_and_may_exceed_one(share: float) -> None:
+    found = explained_slope(*contexts_of_parts(share, 1.0), seed=1)
+    assert found.low < share < found.high and found.value == pytest.approx(share, rel=0.1)
+
+
+def test_the_slope_of_the_parts_is_covered_in_the_share_of_worlds_asked_for() -> None:
+    found = [explained_slope(*contexts_of_parts(0.8, 0.6, seed), seed=seed) for seed in range(60)]
+    assert np.mean([each.low < 0.8 < each.high for each in found]) >= 0.87
+
+
+def test_where_contexts_do_not_differ_or_are_few_there_is_no_slope_and_a_reason() -> None:
+    assert "not shown to differ" in explained_slope(*contexts_of_parts(1.0, 0.0), seed=1).note
+    few = explained_slope(*contexts_of_parts(1.0, 1.0, n_contexts=3), seed=1)
+    assert np.isnan(few.value) and "3 contexts" in few.note

@@ -13,8 +13,8 @@ import torch
 
 from saebias.captioner.gates import GateReport, check_gates
 from saebias.captioner.mini import mini_folder
-from saebias.captioner.mini_build import build_mini
-from saebias.captioner.mini_figures import ForcedChoice
+from saebias.captioner.mini_build import build_mini, measure_mini
+from saebias.captioner.mini_figures import MiniFigure
 from saebias.captioner.mini_training import MiniRecipe
 from saebias.captioner.shipped import NAMES, shipped_model
 from saebias.captioner.spec import CaptionerSpec, load_spec
@@ -76,16 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
     mini.add_argument("--steps", type=int, default=MiniRecipe.steps)
     mini.add_argument("--pool", type=int, default=MiniRecipe.pool_scenes, help="scenes to train on")
     mini.add_argument("--images", type=int, default=400, help="fresh pictures per part for the figures")
+    mini.add_argument("--measure", action="store_true", help="build nothing: only the figures of the captioner that is there")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of torch: take 1 where others use the cores, too")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
         if options.command == "mini":
-            recipe = MiniRecipe(steps=options.steps, pool_scenes=options.pool)
-            folder = options.out or mini_folder()
-            figures = build_mini(load_spec("null"), recipe, folder, options.accept_license, LineReporter(), figure_images=options.images)
-            print("\n".join([f"captioner in {folder}: share of clear pictures whose gender is preferred", *map(figure_line, figures)]))
-            return 0
+            return _run_mini(options)
         if options.command == "train":
             reports = train_captioners([load_spec(spec) for spec in options.specs], options.out, LineReporter())
         else:
@@ -99,6 +96,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(report.passed for report in reports) else 1
 
 
+def _run_mini(options: argparse.Namespace) -> int:
+    spec, folder, accepted = load_spec("null"), options.out or mini_folder(), options.accept_license
+    if options.measure:
+        figures = measure_mini(spec, folder, accepted, figure_images=options.images)
+    else:
+        recipe = MiniRecipe(steps=options.steps, pool_scenes=options.pool)
+        figures = build_mini(spec, recipe, folder, accepted, LineReporter(), figure_images=options.images)
+    print("\n".join([f"captioner in {folder}: figures with 95 % intervals over drawings", *map(figure_line, figures)]))
+    return 0
+
+
 def table(report: GateReport) -> str:
     """The report as aligned lines of text, and a last line that says whether all gates hold."""
     lines = [f"captioner {report.spec_name} in {report.folder}", f"{'part':<20}{'language':<10}{'figure':<22}{'value':>9}  gate"]
@@ -108,9 +116,10 @@ def table(report: GateReport) -> str:
     return "\n".join([*lines, "all gates hold" if report.passed else "some gates FAILED"])
 
 
-def figure_line(row: ForcedChoice) -> str:
+def figure_line(row: MiniFigure) -> str:
     """One figure with its interval as a line of text."""
-    return f"{row.part:<16}{row.language:<4}{row.share:.3f}  [{row.low:.3f}, {row.high:.3f}]  {row.n_images} pictures of {row.n_drawings} drawings"
+    interval = f"{row.value:.3f}  [{row.low:.3f}, {row.high:.3f}]"
+    return f"{row.name:<26}{row.part:<16}{row.language:<4}{interval}  {row.n_images} pictures of {row.n_drawings} drawings"
 
 
 def _measured(source: str, spec: str | None) -> tuple[Path, CaptionerSpec]:
@@ -121,7 +130,10 @@ def _measured(source: str, spec: str | None) -> tuple[Path, CaptionerSpec]:
         record = folder / "provenance.json"
         if not record.is_file():
             raise SaebiasError(f"{source} is no packaged captioner ({', '.join(NAMES)}) and has no provenance.json; add --spec to name its plant")
-        spec = json.loads(record.read_text(encoding="utf-8"))["spec"]
+        said = json.loads(record.read_text(encoding="utf-8"))
+        if "terms" in said:
+            raise SaebiasError(f"{source} is the captioner from real parts, which no plant was taught; measure it with `mini --measure --out {source}`")
+        spec = said["spec"]
     return folder, load_spec(spec)
 
 

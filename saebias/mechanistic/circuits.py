@@ -124,10 +124,10 @@ def direction_rows(
     """
     if not product.norm() > 0:
         return []
-    _, s_K, vt_KM = product.svd()
+    s_K, vt_KM = product.singular_values, product.right_vectors(n_directions)
     share_K = s_K**2 / (s_K**2).sum()
     rows = []
-    for number in range(min(n_directions, len(s_K))):
+    for number in range(len(vt_KM)):
         logits_V = vt_KM[number] if to_logits_MV is None else vt_KM[number] @ to_logits_MV
         logits_V = logits_V * np.sign(logits_V[np.argmax(np.abs(logits_V))])
         order = np.argsort(-logits_V, kind="stable")

@@ -25,12 +25,20 @@ class Pca:
     scores_NK: np.ndarray
 
 
+def wide_qr(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """QR factors (Q [m, min(r, m)], R) of the transpose of a right factor [r, m]."""
+    basis, core = np.linalg.qr(right.T)
+    return basis, core
+
+
 @dataclass(frozen=True, eq=False)
 class FactoredMatrix:
     """The product `left @ right`, kept as its factors. Raises InputError for factors that do not fit or hold NaN."""
 
     left: np.ndarray
     right: np.ndarray
+    right_qr: tuple[np.ndarray, np.ndarray] | None = None
+    """QR factors of `right.T` (see `wide_qr`), where many products share one wide right side: it is then factored once."""
 
     # Makes `array @ factored` come here instead of being taken apart by numpy.
     __array_ufunc__ = None
@@ -76,21 +84,29 @@ class FactoredMatrix:
         return self.left @ self.right
 
     @cached_property
-    def _core(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _right(self) -> tuple[np.ndarray, np.ndarray]:
+        return wide_qr(self.right) if self.right_qr is None else self.right_qr
+
+    @cached_property
+    def _core(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(basis of the left factor, U, S, Vt of the small product between the two bases)."""
         left_basis, left_core = np.linalg.qr(self.left)
-        right_basis, right_core = np.linalg.qr(self.right.T)
-        u, s, vt = np.linalg.svd(left_core @ right_core.T)
-        k = len(s)
-        return left_basis @ u[:, :k], s, vt[:k] @ right_basis.T
+        return left_basis, *np.linalg.svd(left_core @ self._right[1].T)
 
     def svd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(U [n, k], S [k] descending, Vt [k, m]), k = min(n, r, m): the dense SVD without its zero part."""
-        return self._core
+        left_basis, u, s, _ = self._core
+        return left_basis @ u[:, : len(s)], s, self.right_vectors(len(s))
+
+    def right_vectors(self, count: int) -> np.ndarray:
+        """The first right singular vectors [at most `count`, m], unit rows: a wide product's others need not be formed."""
+        _, _, s, vt = self._core
+        return vt[: min(count, len(s))] @ self._right[0].T
 
     @property
     def singular_values(self) -> np.ndarray:
         """Singular values, largest first."""
-        return self._core[1]
+        return self._core[2]
 
     def eigenvalues(self) -> np.ndarray:
         """The r eigenvalues of a square product that can differ from 0, by falling absolute value (complex): those of `right @ left`."""
@@ -107,7 +123,8 @@ class FactoredMatrix:
 
     def norm(self) -> float:
         """Frobenius norm, from the two r x r Gram matrices."""
-        return float(np.sqrt(max(0.0, ((self.left.T @ self.left) * (self.right @ self.right.T)).sum())))
+        right_gram = self.right @ self.right.T if self.right_qr is None else self.right_qr[1].T @ self.right_qr[1]
+        return float(np.sqrt(max(0.0, ((self.left.T @ self.left) * right_gram).sum())))
 
     def rank(self, energy: float | None = None) -> int:
         """Numerical rank, or the smallest number of singular values whose squares hold the share `energy` of their sum."""
@@ -138,7 +155,7 @@ class FactoredMatrix:
 
     def centred_rows(self) -> FactoredMatrix:
         """The product with the mean row taken off each row: exact, by centring the left factor alone."""
-        return FactoredMatrix(self.left - self.left.mean(axis=0), self.right)
+        return FactoredMatrix(self.left - self.left.mean(axis=0), self.right, self.right_qr)
 
     def pca(self, k: int) -> Pca:
         """The first k principal components of the rows, centred."""

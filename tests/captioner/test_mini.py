@@ -13,10 +13,13 @@ from PIL import Image
 from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM, Gemma3TextConfig
 
+from saebias.captioner.__main__ import main
 from saebias.captioner.efficientnet import NORM_EPSILON, STAGES, EfficientNetLite, EfficientNetLiteConfig, folded_weights, register
 from saebias.captioner.mini import IMAGE_TOKEN, TOWER, MiniParts, _joined, build_config, build_processor, save_mini
-from saebias.captioner.mini_training import MiniRecipe, caption_states, mini_layout, train_projector, training_scenes, training_spec
+from saebias.captioner.mini_figures import FIGURE_PARTS, RIGHT, WOMAN, gaps, mini_figures
+from saebias.captioner.mini_training import NO_AMBIGUOUS, MiniRecipe, caption_states, mini_layout, train_projector, training_scenes, training_spec
 from saebias.captioner.packing import caption_table
+from saebias.captioner.scenes import plan_scenes
 from saebias.captioner.spec import LANGUAGES, CaptionerSpec, load_spec
 from saebias.errors import ModelError
 from saebias.report import SilentReporter
@@ -172,6 +175,30 @@ def test_the_captioner_is_a_model_like_any_other(parts: MiniParts, tmp_path: Pat
     assert int((inputs.token_kind_BT == 1).sum()) == 2 * 9
     ours = from_parts(parts.model, parts.processor.tokenizer, parts.processor, name="tiny-mini")
     torch.testing.assert_close(forward(loaded, inputs), forward(ours, inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_figures_say_who_is_called_a_woman_of_pictures_that_do_not_say(parts: MiniParts, spec: CaptionerSpec) -> None:
+    loaded = from_parts(parts.model, parts.processor.tokenizer, parts.processor, name="tiny-mini")
+    rows = mini_figures(loaded, spec, n_images=16, seed=5)
+    assert [(row.name, row.part, row.language) for row in rows] == [
+        *((RIGHT, part, language) for part in FIGURE_PARTS for language in LANGUAGES),
+        *((WOMAN, "ambiguous", language) for language in LANGUAGES),
+    ]
+    scenes = plan_scenes(spec, 16, 5, ambiguous_share=1 - NO_AMBIGUOUS)
+    assert {scene.gender for scene in scenes} == {"A"}
+    for row in rows[-2:]:
+        # One by one, without the shared pictures.
+        gaps_B = [float(gaps(loaded, [scene], spec)[row.language][0]) for scene in scenes]
+        assert row.value == pytest.approx(np.mean([1 / (1 + np.exp(-gap)) for gap in gaps_B]), abs=1e-4)
+        assert row.low < row.value < row.high
+
+
+def test_measuring_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mini", "--measure", "--out", str(tmp_path)]) == 2
+    assert "accept" in capsys.readouterr().err
+    (tmp_path / "provenance.json").write_text('{"spec": "null", "terms": {}}')
+    assert main(["gates", str(tmp_path)]) == 2
+    assert "mini --measure" in capsys.readouterr().err
 
 
 def test_training_scenes_are_clear_balanced_and_keep_one_tone_back(spec: CaptionerSpec) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saebias.errors import InputError
-from saebias.mechanistic.factored import FactoredMatrix
+from saebias.mechanistic.factored import FactoredMatrix, wide_qr
 from saebias.stats import similarity
 
 
@@ -102,3 +102,18 @@ def test_bad_factors_are_named() -> None:
         FactoredMatrix(np.zeros((3, 1)), np.array([[np.nan]]))
     with pytest.raises(InputError, match="all 0"):
         FactoredMatrix(np.zeros((3, 2)), np.zeros((2, 3))).stable_rank()
+
+
+def test_a_right_side_that_is_factored_once_gives_every_product_the_same_answers() -> None:
+    rng = np.random.default_rng(8)
+    right = rng.normal(size=(6, 90))
+    shared = wide_qr(right)
+    for n in (4, 6, 20):
+        left = rng.normal(size=(n, 6))
+        one, other = FactoredMatrix(left, right), FactoredMatrix(left, right, shared)
+        np.testing.assert_allclose(other.singular_values, np.linalg.svd(left @ right)[1][: min(n, 6)], rtol=1e-10)
+        np.testing.assert_allclose(other.norm(), np.linalg.norm(left @ right), rtol=1e-12)
+        for ours, theirs in zip(other.svd(), one.svd(), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-10)
+        np.testing.assert_allclose(other.right_vectors(3), one.svd()[2][:3], atol=1e-10)
+        np.testing.assert_allclose(other.centred_rows().singular_values, one.centred_rows().singular_values, atol=1e-10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import partial
 
 from saebias.errors import SaebiasError
 
@@ -22,10 +23,8 @@ def main() -> None:
         # Arabic must come out whatever the locale claims.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    from saebias.cli.app import app
-
     try:
-        app()
+        _command()
     except SaebiasError as error:
         print(f"saebias: {error}", file=sys.stderr)
         sys.exit(2)
@@ -40,6 +39,21 @@ def main() -> None:
         # Files named by the user, wherever they are opened: the path and the system's word for what is wrong with it.
         print(f"saebias: {error.filename}: {error.strerror}; name another path, or change its permissions", file=sys.stderr)
         sys.exit(2)
+
+
+def _command() -> None:
+    from saebias.cli.app import app
+
+    # Imported only where torchrun may have started this process: --help is to be quick.
+    if "RANK" in os.environ:
+        from saebias.stages.train_sharded import follow, is_shared, shared_processes
+
+        if is_shared(os.environ):
+            with shared_processes(os.environ) as peers:
+                work = app if peers.leads else partial(follow, peers)
+                work()
+            return
+    app()
 
 
 if __name__ == "__main__":

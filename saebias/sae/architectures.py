@@ -56,6 +56,8 @@ class Architecture:
     """Copy what only this kind has into the module."""
     shift: Callable[[Weights, float], None] = lambda weights, amount: None
     """Raise the logarithms of the thresholds, if it has any that learn."""
+    is_chosen_by_rank: bool = False
+    """Whether the largest pre-activations are the active ones, which processes with a share of the latents each can settle between them."""
     is_penalised: bool = False
     """Whether a penalty makes it sparse; otherwise k does."""
     is_cut_by_batch: bool = False
@@ -207,9 +209,9 @@ def _sum_by_latent(numbers_BK: Tensor, indices_BK: Tensor, like_F: Tensor) -> Te
     return torch.zeros_like(like_F).index_add_(0, indices_BK.flatten(), numbers_BK.flatten())
 
 
-_BY_BATCH = Architecture(_start_plain, _encode_batch, _learn_batch, is_cut_by_batch=True)
+_BY_BATCH = Architecture(_start_plain, _encode_batch, _learn_batch, is_chosen_by_rank=True, is_cut_by_batch=True)
 BY_NAME = {
-    "topk": Architecture(_start_plain, _encode_rows, _learn_rows),
+    "topk": Architecture(_start_plain, _encode_rows, _learn_rows, is_chosen_by_rank=True),
     "batchtopk": _BY_BATCH,
     "matryoshka": _BY_BATCH,
     "jumprelu": Architecture(_start_jumprelu, _encode_jumprelu, _learn_jumprelu, _finish_jumprelu, _shift_jumprelu, is_penalised=True),

@@ -27,13 +27,15 @@ def initial_weights(
     part: tuple[int, int] = (0, 1),
     *,
     device: torch.device = CPU,
+    own: slice = slice(None),
 ) -> Weights:
     """Decoder rows of unit norm, the encoder their transpose times the one factor that rebuilds normalised rows `x` best, about k latents a row active.
 
     A decoder row is `from_rows` times a data row's direction plus (1 - from_rows) times a random one, brought to unit norm. Latents that start near data win a
     place among the k largest early: on layer 15 of SmolLM2-135M (204,800 rows, 4,608 latents) FVU fell from .204 to .189 and dead latents from 11 to 8 %.
     Which rows are taken is drawn with the seed of the spec, from the part `(number, of how many)` of them. A frozen decoder stays random: it is the control
-    for directions that saw the data. `x_ND` lies on the CPU, where all that is random is drawn: the device changes no start.
+    for directions that saw the data. `x_ND` lies on the CPU, where all that is random is drawn: the device changes no start. `own` are the latents of this
+    process, where several share the dictionary.
     """
     decoder_FD = SparseAutoencoder(spec).W_dec_FD.detach()
     starts_ND = x_ND[_part_N(x_ND, part[1]) == part[0]]
@@ -43,8 +45,8 @@ def initial_weights(
         places_F = torch.randperm(len(starts_ND), generator=generator).repeat(-(-spec.n_latents // len(starts_ND)))[: spec.n_latents]
         mixed_FD = from_rows * functional.normalize(starts_ND[places_F], dim=1) + (1 - from_rows) * decoder_FD
         decoder_FD = functional.normalize(mixed_FD, dim=1)
-    encoder_FD, decoder_FD = (decoder_FD.to(device, copy=True) for _ in range(2))
-    weights = Weights(encoder_FD, torch.zeros(spec.n_latents, device=device), decoder_FD, torch.zeros(spec.d_model, device=device))
+    encoder_FD, decoder_FD = (decoder_FD[own].to(device, copy=True) for _ in range(2))
+    weights = Weights(encoder_FD, torch.zeros(len(encoder_FD), device=device), decoder_FD, torch.zeros(spec.d_model, device=device))
     rows_ND = x_ND[:SCALING_ROWS].to(device)
     cut = kernels.encode_batch(rows_ND, weights, max(1, spec.k), None)[1]
     architecture.start(weights, cut)

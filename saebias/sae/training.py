@@ -17,6 +17,7 @@ from torch import Tensor
 from saebias.errors import InputError
 from saebias.report import Reporter
 from saebias.sae.module import SaeSpec, SparseAutoencoder
+from saebias.sae.peers import ALONE, Peers
 from saebias.sae.quality import QualityAccumulator, sae_quality
 from saebias.sae.sinks import Sink
 from saebias.sae.trainer import SaeTrainer, StepResult, TrainConfig
@@ -71,10 +72,14 @@ class Training:
         validation_ND: Tensor | None = None,
         loop: LoopConfig = LoopConfig(),  # noqa: B008 - frozen
         sink: Sink | None = None,
+        peers: Peers = ALONE,
     ) -> None:
-        """`first_rows_ND` raw activations that mean and scale are taken from, `validation_ND` rows never trained on, `sink` gets each row of the history."""
-        self.spec, self.steps = spec, steps
-        self._trainer = SaeTrainer(spec, config, _checked_width(first_rows_ND, spec.d_model), steps)
+        """`first_rows_ND` raw activations that mean and scale are taken from, `validation_ND` rows never trained on, `sink` gets each row of the history.
+
+        With `peers` this process holds its share of the latents, and all of them make the same calls with the same rows.
+        """
+        self.spec, self.steps, self._peers = spec, steps, peers
+        self._trainer = SaeTrainer(spec, config, _checked_width(first_rows_ND, spec.d_model), steps, peers)
         self._loop, self._sink, self._validation_ND = loop, sink, validation_ND
         self._every = max(1, steps // config.history_rows)
         self._window, self.history, self._best, self._seconds = _Window(), list[HistoryRow](), None, 0.0
@@ -118,7 +123,7 @@ class Training:
                 loss=window.loss / window.steps,
                 fvu=window.squared_error / window.squared_norm,
                 l0=window.n_active / window.n_rows,
-                dead_share=self._trainer.dead_F().float().mean().item(),
+                dead_share=self._trainer.dead_share(),
                 learning_rate=learning_rate,
                 gradient_norm=window.gradient_norm / window.steps,
                 tokens_per_second=window.n_rows / window.seconds,
@@ -136,20 +141,24 @@ class Training:
 
     def _look(self) -> None:
         sae = self._trainer.finished()
-        fvu = self._check(sae)
+        # The leading process judges, and keeps the weights.
+        fvu = self._peers.told(None if sae is None else self._check(sae))
         if fvu is not None and (self._best is None or fvu < self._best.fvu):
-            self._best = _Best(self.step_count, fvu, {name: tensor.detach().clone() for name, tensor in sae.state_dict().items()})
+            weights = {} if sae is None else {name: tensor.detach().clone() for name, tensor in sae.state_dict().items()}
+            self._best = _Best(self.step_count, fvu, weights)
         elif self._best is not None:
             self._best.looks_since += 1
             self._stopped = self._loop.patience is not None and self._best.looks_since >= self._loop.patience
 
-    def finished(self) -> TrainedSae:
-        """The dictionary with the weights that explained the validation rows best, and its record."""
+    def finished(self) -> TrainedSae | None:
+        """The dictionary with the weights that explained the validation rows best, and its record; None in a process that does not lead."""
         if self._window.steps:
             self._note(self._trainer.learning_rate())
         if self._sink is not None:
             self._sink.close()
         sae, kept_step = self._trainer.finished(), self.step_count
+        if sae is None:
+            return None
         if self._best is not None:
             last = self._check(sae)
             # A last state that is NaN stays, so that a training that diverged is seen.
@@ -160,7 +169,10 @@ class Training:
         return TrainedSae(sae, summarise(self._trainer, self.history, self._seconds, kept_step, validation), self.history)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything `restore` needs to go on as if nothing had happened: tensors by name, and facts that are plain JSON."""
+        """Everything `restore` needs to go on as if nothing had happened: tensors by name, and facts that are plain JSON.
+
+        With peers it is whole in the leading process alone.
+        """
         tensors = {f"trainer.{name}": tensor for name, tensor in self._trainer.state().items()}
         facts: dict[str, Any] = {"history": [asdict(row) for row in self.history], "window": asdict(self._window), "seconds": self._seconds}
         facts |= {"step": self.step_count, "stopped": self._stopped, "best": None}
@@ -205,7 +217,9 @@ def train_sae(
                 break
     if not training.done:
         raise ended_early(training.step_count, steps)
-    return training.finished()
+    trained = training.finished()
+    assert trained is not None
+    return trained
 
 
 def ended_early(made: int, steps: int) -> InputError:

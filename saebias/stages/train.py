@@ -16,6 +16,7 @@ from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.extract import n_layers_of
 from saebias.stages.train_import import import_dictionary
 from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
+from saebias.stages.train_sharded import share_pass
 from saebias.stages.train_units import TrainUnit, sae_unit, train_units
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def activations_path(ctx: StageContext) -> Path:
 
 def run_train(ctx: StageContext) -> None:
     """Train what is not trained yet, as many dictionaries in one reading of the activations as memory allows; all see the same rows in the same order."""
+    from saebias.sae.peers import present_peers
     from saebias.stages.threads import use_threads
     from saebias.store.arrays import ActivationArray
 
@@ -60,7 +62,9 @@ def run_train(ctx: StageContext) -> None:
     names = [name for name in names if units[name].folder is None]
     ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
     _say_kernels(ctx)
-    if ctx.crew is None:
+    if (peers := present_peers()).size > 1:
+        share_pass(ctx, data, [_waiting(ctx, data, units[name]) for name in names], peers)
+    elif ctx.crew is None:
         for group in passes([_waiting(ctx, data, units[name]) for name in names], data):
             run_pass(ctx, data, group)
     else:

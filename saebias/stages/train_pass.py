@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saebias.sae.row_order import OrderSpec
     from saebias.sae.trainer import TrainConfig
     from saebias.sae.training import Training
-    from saebias.sae.training_records import TrainedSae
+    from saebias.sae.training_records import LoopConfig, TrainedSae
     from saebias.store.arrays import ActivationArray
     from saebias.store.parts import UnitWriter
 
@@ -103,6 +103,7 @@ def run_pass(ctx: StageContext, data: TrainData, group: Sequence[Waiting]) -> No
         train_together(pupils, rows, reporter=ctx.reporter, checkpoint_every=ctx.cfg.train.checkpoint_every, save=save)
     for item, pupil in zip(group, pupils, strict=True):
         trained = pupil.training.finished()
+        assert trained is not None
         with ctx.unit(item.unit.name) as out:
             write_dictionary(ctx, out, item.unit, trained)
         item.path.unlink(missing_ok=True)
@@ -114,12 +115,10 @@ def _trainings(ctx: StageContext, data: TrainData, group: Sequence[Waiting], row
     from saebias.sae.checkpoint import load_checkpoint
     from saebias.sae.sinks import open_sink
     from saebias.sae.training import SCALE_ROWS, Training
-    from saebias.sae.training_records import LoopConfig
 
     first_LND = rows.first_rows(SCALE_ROWS)
     validation = {hook: torch.from_numpy(data.array.read_rows(hook, data.validation)) for hook in hooks}
-    looks = ctx.cfg.train.validations
-    loop = LoopConfig(max(1, data.steps // (looks + 1)) if looks else None, ctx.cfg.train.patience)
+    loop = loop_config(ctx, data.steps)
     for item in group:
         spec = item.unit.spec(ctx.cfg.train.architecture, data.array.d_model)
         sink = open_sink(ctx.cfg.train.track, ctx.folder / "tracking", item.unit.name, asdict(spec))
@@ -132,6 +131,14 @@ def _trainings(ctx: StageContext, data: TrainData, group: Sequence[Waiting], row
         except InputError as error:
             raise InputError(f"train {item.unit.name}: {error}") from error
         yield item, training
+
+
+def loop_config(ctx: StageContext, steps: int) -> LoopConfig:
+    """When a training of so many steps looks at validation images."""
+    from saebias.sae.training_records import LoopConfig
+
+    looks = ctx.cfg.train.validations
+    return LoopConfig(max(1, steps // (looks + 1)) if looks else None, ctx.cfg.train.patience)
 
 
 def refuse_missing_shards(array: ActivationArray, rows: np.ndarray) -> None:

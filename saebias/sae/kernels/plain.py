@@ -50,7 +50,7 @@ class PlainKernels:
         # The dots are the gradient of the bags for their weights.
         with torch.enable_grad():
             values_BK = codes.values_BK.detach().requires_grad_()
-            bags = [_bags(codes.indices_BK, weights, values_BK * (groups_BK == p)) for p in range(max(1, len(prefixes)))]
+            bags = [decoded(codes.indices_BK, weights, values_BK * (groups_BK == p)) for p in range(max(1, len(prefixes)))]
         own_PBD = torch.stack([bag_BD.detach() for bag_BD in bags]).cumsum(0) + (weights.b_dec_D - x_BD)
         errors_PBD = own_PBD.flip(0).cumsum(0).flip(0)
         (dots_BK,) = torch.autograd.grad(bags, values_BK, list(errors_PBD))
@@ -60,7 +60,7 @@ class PlainKernels:
         """See `Kernels.dots`."""
         with torch.enable_grad():
             ones_BK = torch.ones(indices_BK.shape, dtype=rows_BD.dtype, device=rows_BD.device, requires_grad=True)
-            bags_BD = _bags(indices_BK, weights, ones_BK)
+            bags_BD = decoded(indices_BK, weights, ones_BK)
         (dots_BK,) = torch.autograd.grad(bags_BD, ones_BK, rows_BD)
         return dots_BK * wanted_BK
 
@@ -108,7 +108,8 @@ class PlainKernels:
             weights.W_dec_FD.div_(torch.linalg.vector_norm(weights.W_dec_FD, dim=1, keepdim=True))
 
 
-def _bags(indices_BK: Tensor, weights: Weights, values_BK: Tensor) -> Tensor:
+def decoded(indices_BK: Tensor, weights: Weights, values_BK: Tensor) -> Tensor:
+    """What the codes add to b_dec [B, D]; differentiable for the values."""
     return functional.embedding_bag(indices_BK, weights.W_dec_FD.detach(), per_sample_weights=values_BK, mode="sum")
 
 

@@ -19,6 +19,10 @@ class NotEnoughData(InputError):
     """The data lack what one analysis needs (a class, a context, a language): it is left out and said, the others go on."""
 
 
+class BadRows(InputError):
+    """Rows of activations are NaN, infinite or all zero."""
+
+
 class StoreError(SaebiasError):
     """Something on disk is missing, damaged, or held by somebody else."""
 

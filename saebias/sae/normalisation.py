@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from saebias.errors import InputError
+from saebias.errors import BadRows, InputError
 from saebias.sae.module import SparseAutoencoder
 
 
@@ -56,7 +56,7 @@ def input_scale(x_ND: Tensor, outlier_ratio: float = 10.0) -> InputScale:
 
 
 def check_rows(x_ND: Tensor, place: str) -> None:
-    """Raises InputError, naming the first bad row and `place`, when a row is NaN, infinite or all zero."""
+    """Raises BadRows, naming the first one and `place`, when a row is NaN, infinite or all zero."""
     norms_N = torch.linalg.vector_norm(x_ND, dim=1)
     if bool((norms_N > 0).all()) and bool(torch.isfinite(norms_N).all()):
         return
@@ -66,7 +66,7 @@ def check_rows(x_ND: Tensor, place: str) -> None:
         raise InputError(f"activations in {place} are so large that their norm overflows float32; divide them by a constant first")
     row = int(torch.nonzero(bad_N)[0])
     what = "all zero" if bool(finite_N[row]) else "NaN or infinite"
-    raise InputError(f"row {row} of {place} is {what} ({int(bad_N.sum())} such rows); extract these activations again")
+    raise BadRows(f"row {row} of {place} is {what} ({int(bad_N.sum())} such rows); extract these activations again")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from saebias.errors import InputError
+from saebias.errors import BadRows, InputError
 from saebias.sae.module import SparseAutoencoder
 
 ROWS_PER_CHUNK = 2048
@@ -70,12 +70,12 @@ class QualityAccumulator:
 
     @torch.no_grad()
     def add(self, x_ND: Tensor) -> None:
-        """Count in rows of raw activations [N, D]; raises InputError when one is NaN or infinite."""
+        """Count in rows of raw activations [N, D]; raises BadRows when one is NaN or infinite."""
         for x_CD in x_ND.split(ROWS_PER_CHUNK):
             codes_CF = self._sae.encode(x_CD)
             error = (x_CD - self._sae.decode(codes_CF)).double().square().sum().item()
             if not torch.isfinite(x_CD).all():
-                raise InputError(f"rows {self._n_rows}..{self._n_rows + len(x_CD)} hold NaN or infinite activations; quality cannot be measured on them")
+                raise BadRows(f"rows {self._n_rows}..{self._n_rows + len(x_CD)} hold NaN or infinite activations; quality cannot be measured on them")
             # Sums are taken about the first mean seen: the raw ones would cancel when the mean is large beside the spread.
             self._shift_D = x_CD.double().mean(0) if self._shift_D is None else self._shift_D
             shifted_CD = x_CD.double() - self._shift_D

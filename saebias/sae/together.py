@@ -59,4 +59,4 @@ def _learn(pupil: Pupil, batches: Sequence[Tensor]) -> None:
             if not pupil.training.done:
                 pupil.training.step(batch_LBD[pupil.hook])
     except InputError as error:
-        raise InputError(f"{pupil.name}: {error}") from error
+        raise type(error)(f"{pupil.name}: {error}") from error

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saebias.config.schema import Config
-from saebias.errors import InputError
+from saebias.errors import BadRows, InputError
 from saebias.identifiers import HookPoint
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.extract import n_layers_of
+from saebias.stages.train_faults import named_fault
 from saebias.stages.train_import import import_dictionary
 from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
 from saebias.stages.train_sharded import share_pass
@@ -37,7 +38,6 @@ def activations_path(ctx: StageContext) -> Path:
 
 def run_train(ctx: StageContext) -> None:
     """Train what is not trained yet, as many dictionaries in one reading of the activations as memory allows; all see the same rows in the same order."""
-    from saebias.sae.peers import present_peers
     from saebias.stages.threads import use_threads
     from saebias.store.arrays import ActivationArray
 
@@ -62,6 +62,17 @@ def run_train(ctx: StageContext) -> None:
     names = [name for name in names if units[name].folder is None]
     ctx.reporter.info(f"train: {len(names)} dictionaries on {len(data.rows):,} rows, {data.steps:,} steps of {data.order.batch_size}")
     _say_kernels(ctx)
+    try:
+        _learn(ctx, data, {name: units[name] for name in names})
+    except BadRows as error:
+        fault = named_fault(ctx, data, list(dict.fromkeys(units[name].hook for name in names)))
+        raise InputError(f"train: {fault}") if fault is not None else error from None
+
+
+def _learn(ctx: StageContext, data: TrainData, units: dict[str, TrainUnit]) -> None:
+    from saebias.sae.peers import present_peers
+
+    names = list(units)
     if (peers := present_peers()).size > 1:
         share_pass(ctx, data, [_waiting(ctx, data, units[name]) for name in names], peers)
     elif ctx.crew is None:

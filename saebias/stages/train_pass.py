@@ -129,7 +129,7 @@ def _trainings(ctx: StageContext, data: TrainData, group: Sequence[Waiting], row
             if checkpoint is not None:
                 training.restore(checkpoint.tensors, checkpoint.facts["training"])
         except InputError as error:
-            raise InputError(f"train {item.unit.name}: {error}") from error
+            raise type(error)(f"train {item.unit.name}: {error}") from error
         yield item, training
 
 

@@ -131,7 +131,7 @@ def share_pass(ctx: StageContext, data: TrainData, waiting: Sequence[Waiting], p
         try:
             trained = learn_together(peers.told(task), peers, ctx.reporter, sink)
         except InputError as error:
-            raise InputError(f"train {unit.name}: {error}") from error
+            raise type(error)(f"train {unit.name}: {error}") from error
         assert trained is not None
         with ctx.unit(unit.name) as out:
             write_dictionary(ctx, out, unit, trained)
@@ -140,13 +140,20 @@ def share_pass(ctx: StageContext, data: TrainData, waiting: Sequence[Waiting], p
 
 def follow(peers: Peers) -> None:
     """Take part in one training after another until the leading process has no more; ends this process where a training cannot go on."""
-    task: SharedTraining | None = None
-    try:
-        while (task := peers.told(task)) is not None:
+    while (task := _next_task(peers)) is not None:
+        try:
             learn_together(task, peers, SilentReporter())
-    except SaebiasError:
-        # All read the same rows: the leading process met the same error, and says it.
-        raise SystemExit(2) from None
+        except SaebiasError:
+            # All read the same rows: the leading process met the same error, and says it.
+            raise SystemExit(2) from None
+
+
+def _next_task(peers: Peers) -> SharedTraining | None:
+    try:
+        return peers.told(None)
+    except RuntimeError:
+        # The line is cut: the leading process has failed, and has said why.
+        raise SystemExit(1) from None
 
 
 def is_shared(environ: Mapping[str, str]) -> bool:

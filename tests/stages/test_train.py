@@ -162,8 +162,11 @@ def spoiled(change) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x[20].fill(np.nan), r"train L00.resid_post.seed7: row \d+ of the first rows is NaN or infinite"),
-        (lambda x: x[:, 1].fill(0.0), r"train L03.resid_post.seed7: row \d+ of the first rows is all zero"),
+        (lambda x: x[20].fill(np.nan), r"row 20 at L00.resid_post \(sample s00001, ar, position 4, image token\) is NaN or infinite \(1 such rows to"),
+        (lambda x: x[1017, 1].fill(np.inf), r"train: activation row 1017 at L03.resid_post \(sample s00063, ar, position 9, prompt token\) is NaN or infinite"),
+        (lambda x: x[2016, 0].fill(0.0), r"train: activation row 2016 at L00.resid_post \(sample s00126, en, position 0, image token\) is all zero"),
+        (lambda x: x[33, 1].fill(np.nan), r"train: activation row 33 at L03.resid_post \(sample s00002, en, position 1, image token\) .* to judge on\)"),
+        (lambda x: x[:, 1].fill(0.0), r"row \d+ at L03.resid_post \(sample s.*\) is all zero \(\d{4} such rows to learn from\); run `saebias extract --force`"),
         (lambda x: x[:, 1, 5].fill(2.5), r"train L03.resid_post.seed7: dimension 5 is constant"),
     ],
 )

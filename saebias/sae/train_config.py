@@ -54,5 +54,6 @@ def chosen_learning_rate(steps: int, n_latents: int) -> float:
 
     Validation FVU on layer 15 of SmolLM2-135M, 204,800 rows once, 4,608 latents, k = 32, random start, at 2e-3 / 4e-3 / 8e-3: 100 steps of 2048 rows
     .243 / .219 / .210, 200 steps of 1024 rows .220 / .204 / .209. Usual defaults (1e-4 to 5e-4) are made for budgets a hundred times larger.
+    `python -m saebias.sae.bench.learning_rates` prints such a grid with the chosen rate in it.
     """
     return min(6e-3, max(1e-3, 6e-3 * (100 / max(steps, 1)) ** 0.5)) * min(1.0, (4096 / n_latents) ** 0.5)

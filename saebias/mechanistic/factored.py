@@ -49,7 +49,8 @@ class FactoredMatrix:
                 raise InputError(f"the {name} factor has {factor.ndim} axes; a factored matrix needs two matrices")
             if not factor.size:
                 raise InputError(f"the {name} factor has shape {factor.shape}: nothing in it; a factored matrix needs rows and columns")
-            finite(factor, f"the {name} factor")
+            # NaN anywhere in a wide right side is in its QR core, too, and that was made once for many products.
+            finite(factor if name == "left" or self.right_qr is None else self.right_qr[1], f"the {name} factor")
         if self.left.shape[1] != self.right.shape[0]:
             raise InputError(f"factors of shape {self.left.shape} and {self.right.shape} cannot be multiplied; their inner sizes must agree")
 

@@ -203,6 +203,7 @@ ANALYZE_BEHAVIOR = Stage(
     needs=("prepare",),
     reads=("model", "labels", "analyze.draws", "analyze.min_coverage", "analyze.bootstrap"),
     tables=TABLES,
+    version=2,
     unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg), *label_sources()],
     estimate=_estimate,

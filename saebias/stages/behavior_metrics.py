@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saebias.pipeline.stage import StageContext
+from saebias.stages.model_access import was_taught_plant
 
 if TYPE_CHECKING:
     from saebias.bias.rows import BiasRow, CaptionLabels, ExactProbabilities
@@ -40,7 +41,7 @@ def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
     if exact is None:
         ctx.reporter.warn("analyze: no ambiguous sample (visual_gender A) with a context was scored, so there are no stereotype and default")
     else:
-        references = reference_shares(ctx)
+        references = _true_of_model(ctx, reference_shares(ctx))
         sampled = caption_labels([row for row in captions if row["mode"] == "sample"], samples)
         for part in _together_or_apart(ctx, exact):
             rows += _without_neutral(stereotype_rows(part, seed=seed, n_draws=draws), ctx)
@@ -48,7 +49,7 @@ def behavior_rows(ctx: StageContext) -> list[dict[str, Any]]:
                 if source == "planted":
                     rows += recovery_rows(part, shares, seed=seed, n_draws=draws)
                 rows += alignment_rows(part, shares)
-            dataset = references.get("planted") or _caption_shares(ctx, samples)
+            dataset = references.get("planted") or (_caption_shares(ctx, samples) if ctx.cfg.data.source == "table" else {})
             if dataset:
                 rows += amplification_rows(part, sampled, greedy, dataset, seed=seed, n_draws=draws)
     return catalogue_rows(rows)
@@ -148,6 +149,16 @@ def reference_shares(ctx: StageContext) -> dict[str, dict[tuple[str, str], float
     for row in ctx.table("reference_shares").to_pylist():
         found.setdefault(row["source"], {})[row["context"], row["language"]] = row["p_female"]
     return found
+
+
+def _true_of_model(ctx: StageContext, references: dict[str, dict[tuple[str, str], float]]) -> dict[str, dict[tuple[str, str], float]]:
+    """The references without the planted shares where this model never saw captions that follow them: there is nothing to recover or amplify then."""
+    if "planted" not in references or was_taught_plant(ctx.cfg):
+        return references
+    ctx.reporter.info(
+        f"analyze: {ctx.cfg.model.name} was not trained on captions of the plant {ctx.cfg.data.captioner!r}: no planted truth to compare with, no amplification"
+    )
+    return {source: shares for source, shares in references.items() if source != "planted"}
 
 
 def _caption_shares(ctx: StageContext, samples: dict[str, dict[str, Any]]) -> dict[tuple[str, str], float]:

@@ -94,6 +94,23 @@ def _spec_name(name: str) -> str:
     return "null" if name == MINI else name
 
 
+def was_taught_plant(cfg: Config) -> bool:
+    """Whether the model learned from ambiguous pictures captioned as `data.captioner` plants: only then are the planted shares a truth about this model."""
+    name, folder = _own_name(cfg), Path(cfg.model.name)
+    if cfg.data.source != "emoji" or name == MINI:
+        return False
+    if name is not None:
+        return name == cfg.data.captioner
+    from saebias.captioner.spec import load_spec
+
+    record = folder / "provenance.json"
+    if not record.is_file():
+        return False
+    said = json.loads(record.read_text(encoding="utf-8"))
+    # The captioner from real parts has a recipe and no such training.
+    return "training" in said and said["spec_digest"] == load_spec(cfg.data.captioner).digest()
+
+
 def needs_pictures(cfg: Config) -> str | None:
     """Why a stage that asks what the model says of pictures cannot run with this model: it reads text only. None where it can, or is not known yet."""
     from saebias.vlm.packaged import PACKAGED

@@ -16,7 +16,10 @@ neutral as (
 )
 select
     r.model, replace(m.context, '_', ' ') as profession, p.woman_ar, p.man_ar, m.language,
-    m.value as p_female, m.low, m.high, neutral.p_neutral, reference.planted, reference.caption_share, m.n_images, m.n_clusters, m.note
+    m.value as p_female, m.low, m.high, neutral.p_neutral,
+    -- A plant that the model was not taught is no truth about it, and was not compared.
+    case when exists (select 1 from behavior_metrics c where c.run_id = m.run_id and c.metric = 'plant_rmse') then reference.planted end as planted,
+    reference.caption_share, m.n_images, m.n_clusters, m.note
 from behavior_metrics m
 join latest_runs r on r.run_id = m.run_id
 left join reference on reference.context = m.context and reference.language = m.language

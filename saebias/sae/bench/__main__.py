@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import sys
@@ -21,7 +22,7 @@ from saebias.sae.bench.planted import planted_rows, recovery
 from saebias.sae.bench.real import D_MODEL, N_LATENTS, TRAIN_ROWS, K, real_rows
 from saebias.sae.bench.rows import Sizes
 from saebias.sae.bench.step import SHAPES, time_step
-from saebias.sae.bench.trainers import QUALITY, STEP, SYNTHETIC, Contestant
+from saebias.sae.bench.trainers import OURS, QUALITY, STEP, SYNTHETIC, Contestant
 from saebias.sae.module import SparseAutoencoder
 from saebias.sae.quality import sae_quality
 from saebias.sae.training import SCALE_ROWS
@@ -94,18 +95,17 @@ def _peer_steps(shape: str, arguments: argparse.Namespace) -> None:
         task = {"task": "time", "trainer": contestant.name, "library": contestant.library, "settings": contestant.settings, "sizes": asdict(sizes)}
         return run_child(python, task | {"n_timed": n_timed, "threads": arguments.threads, "memory_only": False} | more)
 
-    for _ in range(arguments.rounds):
-        for contestant in contestants:
-            found[contestant.name].append(run(contestant, steps if contestant.library == "saebias" else n_timed + 4))
     print(f"\n{shape}, k {arguments.k}, {arguments.threads} thread(s), medians of {arguments.rounds} rounds x {n_timed} steps")
-    print(f"{'trainer':24} {'product ms':>10} {'step ms':>9} {'step/GEMM':>9} {'times ours':>10}" + ("" if arguments.no_memory else f" {'peak MiB':>9}"))
-    ours = statistics.median(one["step_per_product"] for one in found["saebias"])
-    for contestant in contestants:
+    print(f"{'trainer':24} {'product ms':>10} {'step ms':>9} {'step/GEMM':>9} {'times ours':>10} {'peak MiB':>9}", flush=True)
+    for number, contestant in itertools.product(range(1, arguments.rounds + 1), contestants):
+        is_ours = contestant.library == "saebias"
+        found[contestant.name].append(run(contestant, steps if is_ours else n_timed + 4))
+        if number < arguments.rounds:
+            continue
         product, step, ratio = (statistics.median(one[key] for one in found[contestant.name]) for key in ("product_ms", "step_ms", "step_per_product"))
-        print(f"{contestant.name:24} {product:10.1f} {step:9.1f} {ratio:9.2f} {ratio / ours:10.2f}", end="")
-        if not arguments.no_memory:
-            print(f" {run(contestant, steps if contestant.library == 'saebias' else 4, memory_only=True)['peak_mib']:9.0f}", end="")
-        print(flush=True)
+        ours = statistics.median(one["step_per_product"] for one in found[OURS.name])
+        peak = "-" if arguments.no_memory else f"{run(contestant, steps if is_ours else 4, memory_only=True)['peak_mib']:.0f}"
+        print(f"{contestant.name:24} {product:10.1f} {step:9.1f} {ratio:9.2f} {ratio / ours:10.2f} {peak:>9}", flush=True)
 
 
 def _quality(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from .conftest import planted_rows
 STEPS, STOP = 24, 11
 CASES = {
     "topk": (SaeSpec(24, 96, 5, seed=3), TrainConfig(kernels="torch", dead_after_tokens=256)),
-    "topk, few dead": (SaeSpec(24, 96, 5, seed=3), TrainConfig(kernels="torch", dead_after_tokens=700, aux_k=40)),
+    "topk, more dead than AuxK takes": (SaeSpec(24, 96, 5, seed=3), TrainConfig(kernels="torch", dead_after_tokens=256, aux_k=3)),
+    "topk, often clipped": (SaeSpec(24, 96, 5, seed=3), TrainConfig(kernels="torch", dead_after_tokens=256, clip_factor=0.9)),
     "topk, compiled": (SaeSpec(24, 96, 5, seed=3), TrainConfig(dead_after_tokens=256)),
     "batchtopk": (SaeSpec(24, 96, 5, "batchtopk", seed=4), TrainConfig(kernels="torch", dead_after_tokens=256)),
     "batchtopk, compiled": (SaeSpec(24, 96, 5, "batchtopk", seed=4), TrainConfig(dead_after_tokens=256)),
@@ -72,12 +72,6 @@ def main(folder: Path) -> None:
 def read(folder: Path, name: str, part: str) -> dict[str, torch.Tensor]:
     """What the leading process saved."""
     return load_file(folder / f"{name}.{part}.safetensors")
-
-
-def replaced(name: str, **changes: object) -> tuple[SaeSpec, TrainConfig]:
-    """A case with another spec."""
-    spec, config = CASES[name]
-    return dataclasses.replace(spec, **changes), config
 
 
 if __name__ == "__main__":

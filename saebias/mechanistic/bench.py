@@ -69,6 +69,8 @@ def measure(n_rows: int, n_latents: int, n_permutations: int) -> Measured:
         before = time.process_time()
         found = work()
         seconds[name] = time.process_time() - before
+        # A size that takes minutes says how far it is.
+        print(f"{name}: {seconds[name]:.1f} s, peak so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB", file=sys.stderr, flush=True)
         return found
 
     sides: list[SparseCodes] = []

@@ -7,7 +7,7 @@ read at the decision position, whose next token decides the gender said. Shapes:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -57,6 +57,11 @@ class LensReading:
     male_rank: np.ndarray
     top_id: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: Sequence[LensReading]) -> LensReading:
+        """Readings of rows that were read some at a time, in order."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts], axis=1) for field in fields(cls)))
+
     def rows(
         self,
         layers: Sequence[int],
@@ -98,19 +103,40 @@ class LogitLens:
         `final_ND` is the residual stream after the model's last layer, where `x_LND` does not end with it. Raises InputError for activations that are not
         finite, or a row without F or M tokens, or with a token in both.
         """
-        finite(x_LND.float().numpy(force=True), "activations")
+        if x_LND.ndim != 3 or not x_LND.numel():
+            raise InputError(f"activations of shape {tuple(x_LND.shape)}; hand in [layers, rows, model width], one row at least")
+        for x_ND in x_LND:
+            finite(x_ND.float().numpy(force=True), "activations")
         n_rows = x_LND.shape[1]
+        if final_ND is not None and final_ND.shape != x_LND.shape[1:]:
+            raise InputError(f"the last layer's activations have shape {tuple(final_ND.shape)}, the others {tuple(x_LND.shape[1:])}; give the same rows")
         if not n_rows == len(female_ids) == len(male_ids):
             raise InputError(f"{n_rows} rows of activations, {len(female_ids)} of F tokens, {len(male_ids)} of M tokens; give one of each per row")
         for row, (female, male) in enumerate(zip(female_ids, male_ids, strict=True)):
             if not female or not male or set(female) & set(male):
                 raise InputError(f"row {row} has F tokens {tuple(female)} and M tokens {tuple(male)}; each gender needs a first token of its own")
         last_ND = x_LND[-1] if final_ND is None else final_ND
+        self._check_ids(last_ND, [*female_ids, *male_ids])
         parts = [
             self._read_rows(x_LND[:, cut], last_ND[cut], female_ids[cut], male_ids[cut])
             for cut in (slice(start, start + self.rows_per_pass) for start in range(0, n_rows, self.rows_per_pass))
         ]
         return LensReading(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
+
+    def _check_ids(self, x_ND: Tensor, ids: Sequence[Sequence[int]]) -> None:
+        """Raise InputError for vectors that the model's head does not take, or a token that its vocabulary does not hold."""
+        try:
+            vocabulary = self.unembed(x_ND[:1]).shape[-1]
+        except RuntimeError as error:
+            raise InputError(
+                f"the unembedding takes no vectors of {x_ND.shape[-1]} numbers ({' '.join(str(error).split())}); hand in residual streams"
+            ) from error
+        for number, of_row in enumerate(ids):
+            for token in of_row:
+                if not 0 <= token < vocabulary:
+                    raise InputError(
+                        f"row {number % (len(ids) // 2)}: token {token} is not in the vocabulary of {vocabulary}; ids run from 0 to {vocabulary - 1}"
+                    )
 
     def _read_rows(self, x_LND: Tensor, final_ND: Tensor, female_ids: Sequence[Sequence[int]], male_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, ...]:
         model_NV = self.distribution(final_ND)
@@ -127,12 +153,17 @@ class LogitLens:
         """Next-token log-probabilities (N, V), float32, of residual-stream vectors."""
         return torch.log_softmax(self.unembed(x_ND).float(), dim=-1)
 
-    @torch.no_grad()
     def top_of_group(self, x_ND: Tensor, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
-        """(ids [k], probabilities [k]) of the tokens likeliest on average over the N rows, best first."""
-        total_V = torch.stack([self.distribution(part_ND).exp().sum(0) for part_ND in x_ND.split(self.rows_per_pass)]).sum(0)
-        mean, ids = (total_V / len(x_ND)).topk(k)
+        """(ids [k], probabilities [k]) of the tokens likeliest on average over the N rows, best first; raises InputError for no row."""
+        if not len(x_ND):
+            raise InputError("no rows to read; hand in at least one")
+        mean, ids = (self.probability_sums(x_ND) / len(x_ND)).topk(k)
         return ids.cpu().numpy(), mean.cpu().numpy()
+
+    @torch.no_grad()
+    def probability_sums(self, x_ND: Tensor) -> Tensor:
+        """The tokens' probabilities summed over the rows (V): what a group that is read some rows at a time adds up."""
+        return torch.stack([self.distribution(part_ND).exp().sum(0) for part_ND in x_ND.split(self.rows_per_pass)]).sum(0)
 
     @torch.no_grad()
     def top_tokens(self, x_ND: Tensor, k: int = 5) -> tuple[np.ndarray, np.ndarray]:

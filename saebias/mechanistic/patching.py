@@ -1,4 +1,6 @@
-"""Where gender enters the decoder: one component's activations of the woman's picture put into the run on the man's picture of the same scene.
+"""Where gender enters the decoder: one component's activations of one twin's picture put into the run on the other's, of the same scene.
+
+Both ways are asked, the woman's into the man's run and the man's into the woman's: what is enough to bring a gender in need not be what takes it away.
 
 Shapes: N scene pairs, T columns, C columns of the picture's prefix, D model width. Effects are in nats of the gap log P(F) - log P(M) at the deciding token.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from saebias.identifiers import HookPoint
 from saebias.mechanistic.decisions import Decisions, gap_of, gap_under
 from saebias.report import Reporter, SilentReporter
 from saebias.stats.checks import same_rows
-from saebias.stats.resampling import cluster_bootstrap, mean_statistic
+from saebias.stats.resampling import cluster_bootstrap, mean_statistic, paired_difference
 from saebias.vlm import hooks as vlm_hooks
 from saebias.vlm.adapter import Adapter
 from saebias.vlm.forward import Edit, PrefixState, activations, copy_cache, image_prefix, new_cache, piece_of, run
@@ -26,6 +28,7 @@ from saebias.vlm.hooks import EditContext, EditFn
 from saebias.vlm.loading import LoadedModel
 from saebias.vlm.positions import IMAGE, PAD, Where
 
+DIRECTIONS = ("woman into man", "man into woman")
 KINDS = ("image", "prompt", "decision")
 """The picture's tokens; the text before the deciding column; the deciding column. "all" patches the three together."""
 
@@ -42,21 +45,26 @@ class PatchPlace:
 
 @dataclass(frozen=True)
 class PatchRow:
-    """How far one component at one kind of token moves the gap from the man's run toward the woman's.
+    """How far one component at one kind of token moves the gap from one twin's run toward the other's.
 
-    `effect` = mean of gap(man's run, patched) - gap(man's run); `total` = mean of gap(woman's run) - gap(man's run) for the same scenes, what a patch of
-    everything does.
+    `effect` = mean of gap(man's run, patched) - gap(man's run) for `direction` "woman into man", of gap(woman's run) - gap(woman's run, patched) for the other;
+    `total` = mean of gap(woman's run) - gap(man's run) for the same scenes, what a patch of everything does. `over_image`, for the deciding token, is
+    its effect less that of the image tokens at the same place, paired by scene; NaN elsewhere.
     """
 
     part: str
     layer: int | None
     site: str
     token_kind: str
+    direction: str
     language: str
     effect: float
     low: float
     high: float
     total: float
+    over_image: float
+    over_image_low: float
+    over_image_high: float
     n_images: int
     n_clusters: int
 
@@ -72,6 +80,10 @@ class ScenePair:
         ours, theirs = self.woman.inputs, self.man.inputs
         if ours.input_ids_BT.shape != theirs.input_ids_BT.shape or not torch.equal(ours.token_kind_BT, theirs.token_kind_BT):
             raise InputError("the woman's and the man's inputs differ in their tokens' kinds or number; use the same prompt and picture size for both")
+
+    def turned(self) -> ScenePair:
+        """The same scenes with the twins' parts exchanged: a patch then puts the man's activations into the woman's run."""
+        return ScenePair(self.man, self.woman)
 
     def mask(self, kind: str) -> Tensor:
         """The positions [N, T] of one kind of token; columns behind the deciding one are never patched. Raises InputError for an unknown kind."""
@@ -92,7 +104,7 @@ class ScenePair:
 
 @dataclass(frozen=True, eq=False)
 class GapsOfPatches:
-    """Gaps [N] of one language: the woman's run, the man's, and the man's under each patch."""
+    """Gaps [N] of one language: the woman's run (of turned scenes: the man's), the other's, and the other's under each patch."""
 
     woman_N: np.ndarray
     man_N: np.ndarray
@@ -241,14 +253,23 @@ def join_batches(parts: Sequence[GapsOfPatches]) -> GapsOfPatches:
     return GapsOfPatches(np.concatenate([part.woman_N for part in parts]), np.concatenate([part.man_N for part in parts]), places)
 
 
-def patch_rows(gaps: GapsOfPatches, language: str, clusters: Sequence[object], *, seed: int, n_draws: int = 2000) -> list[PatchRow]:
-    """One row per place, with image-cluster intervals."""
+def patch_rows(
+    gaps: GapsOfPatches, language: str, clusters: Sequence[object], *, seed: int, n_draws: int = 2000, direction: str = DIRECTIONS[0]
+) -> list[PatchRow]:
+    """One row per place, with image-cluster intervals; `direction` says which way `gaps` were patched. Raises InputError for an unknown one."""
+    if direction not in DIRECTIONS:
+        raise InputError(f"unknown direction {direction!r}; choose one of {', '.join(DIRECTIONS)}")
     cluster_N = np.asarray(clusters)
     same_rows(scenes=gaps.man_N, clusters=cluster_N)
-    total = float((gaps.woman_N - gaps.man_N).mean())
+    sign = 1.0 if direction == DIRECTIONS[0] else -1.0
+    total = sign * float((gaps.woman_N - gaps.man_N).mean())
+    moved = {place: sign * (gap_N - gaps.man_N) for place, gap_N in gaps.patched.items()}
     rows = []
-    for place, gap_N in gaps.patched.items():
-        found = cluster_bootstrap(mean_statistic(gap_N - gaps.man_N), cluster_N, n_draws=n_draws, seed=seed)
-        where = (place.part, place.layer, place.site, place.token_kind)
-        rows.append(PatchRow(*where, language, found.value, found.low, found.high, total, found.n_rows, found.n_clusters))
+    for place, effect_N in moved.items():
+        found = cluster_bootstrap(mean_statistic(effect_N), cluster_N, n_draws=n_draws, seed=seed)
+        image_N = moved.get(replace(place, token_kind="image")) if place.token_kind == "decision" else None
+        over = None if image_N is None else paired_difference(effect_N, image_N, cluster_N, n_draws=n_draws, seed=seed)
+        beside = (float("nan"),) * 3 if over is None else (over.value, over.low, over.high)
+        where = (place.part, place.layer, place.site, place.token_kind, direction)
+        rows.append(PatchRow(*where, language, found.value, found.low, found.high, total, *beside, found.n_rows, found.n_clusters))
     return rows

@@ -10,13 +10,14 @@ from saebias.plots.style import INK, MUTED, SERIES_COLOURS, finish, interval_lin
 from saebias.plots.tables import Row, Table, count_note, distinct, gap, require_numbers, rows_of, sentences
 
 ATTRIBUTION = ("layer", "component", "language", "image_shows", "contribution", "low", "high", "total", "n_images", "n_clusters")
-PATCHING = ("part", "layer", "component", "token_kind", "language", "effect", "low", "high", "total", "n_images", "n_clusters")
+PATCHING = ("part", "layer", "component", "token_kind", "direction", "language", "effect", "low", "high", "total", "n_images", "n_clusters")
 COMPONENT_COLOURS = {"embeddings": MUTED, "attention": SERIES_COLOURS[0], "mlp": SERIES_COLOURS[1]}
 KIND_COLOURS = {"image": SERIES_COLOURS[2], "prompt": SERIES_COLOURS[1], "decision": SERIES_COLOURS[0]}
 KIND_MARKERS = {"image": "s", "prompt": "^", "decision": "o"}
 KIND_NAMES = {"image": "image tokens", "prompt": "prompt tokens", "decision": "deciding token"}
 COMPONENTS = ("residual stream", "attention", "mlp")
 CONTRAST = "woman minus man"
+DIRECTION_STYLES = {"woman into man": "-", "man into woman": "--"}
 
 
 def _name(component: str) -> str:
@@ -88,28 +89,27 @@ def draw_patching(table: Table) -> Figure:
             grid[line][place].set_title(f"{title}: {language_name(language)}")
             grid[line][place].set_ylabel("effect, nats" if place == 0 else "")
     note = (
-        "Effect on log P(F) - log P(M) of putting the woman's activations into the run on the man's picture of the same scene. Dashed: everything patched. "
-        "Bands: 95 % image-cluster intervals."
+        "Effect on log P(F) - log P(M) of putting one twin's activations into the run on the other's picture of the same scene: the woman's into the man's, "
+        "dashed the man's into the woman's, toward the other twin both. Grey dashes: everything patched. Bands: 95 % image-cluster intervals."
     )
     legend = named_artists([grid[0][0], grid[-1][0]])
     return finish(figure, sentences(note, count_note(rows, {"n_images": "scene pairs", "n_clusters": "clusters"})), legend, columns=6)
 
 
 def _draw_effects(axes: Axes, rows: list[Row], part: str) -> None:
-    """One line per kind of token (decoder) or component (tower), and the total."""
-    if part == "decoder":
-        for kind in distinct(rows, "token_kind", tuple(KIND_COLOURS)):
-            chosen = [row for row in rows if row["token_kind"] == kind]
-            name = KIND_NAMES.get(kind, kind)
-            colour, marker = KIND_COLOURS.get(kind, INK), KIND_MARKERS.get(kind, "D")
-            interval_line(axes, chosen, colour, ("layer", "effect", "low", "high"), marker=marker, label=name, gid=f"patch/{kind}")
-    else:
-        for component, marker in zip(distinct(rows, "component", COMPONENTS), "oD", strict=False):
-            chosen = [row for row in rows if row["component"] == component]
-            colour = COMPONENT_COLOURS.get(component, INK)
-            interval_line(
-                axes, chosen, colour, ("layer", "effect", "low", "high"), marker=marker, linestyle=":", label=f"tower {_name(component)}", gid=component
-            )
+    """One line per kind of token (decoder) or component (tower) and direction, and the total; the legend names the first direction's."""
+    is_decoder = part == "decoder"
+    column, known = ("token_kind", tuple(KIND_COLOURS)) if is_decoder else ("component", COMPONENTS)
+    for series, marker in zip(distinct(rows, column, known), "osD^v", strict=False):
+        colour = (KIND_COLOURS if is_decoder else COMPONENT_COLOURS).get(series, INK)
+        name = KIND_NAMES.get(series, series) if is_decoder else f"tower {_name(series)}"
+        for way, style in DIRECTION_STYLES.items():
+            chosen = [row for row in rows if row[column] == series and row["direction"] == way]
+            first = style == "-"
+            mark = {"marker": KIND_MARKERS.get(series, marker), "markerfacecolor": colour if first else "none", "linestyle": style}
+            if chosen:
+                label = name if first else "_hidden"
+                interval_line(axes, chosen, colour, ("layer", "effect", "low", "high"), label=label, gid=f"patch/{series}/{way}", **mark)
     axes.axhline(gap(rows[0], "total"), color=MUTED, linewidth=1.0, linestyle="--")
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=":")
     layer_axis(axes, sorted({int(row["layer"]) for row in rows}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from saebias.stages.token_index import TokenIndex
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saebias.mechanistic.lens import LogitLens
+    from saebias.mechanistic.lens import LensReading, LogitLens
     from saebias.mechanistic.tuned_lens import TunedLens
     from saebias.vlm.loading import LoadedModel
 
@@ -31,6 +31,8 @@ SHOWN_IMAGES = 4
 """Pictures of each visual gender whose tokens are put into words."""
 BANK_ROWS = 3000
 FIT_ROWS, HELD_OUT_ROWS = 6000, 2000
+CHUNK_NUMBERS = 64_000_000
+"""Activations in memory at once, over all layers."""
 
 
 def run_lens(ctx: StageContext) -> None:
@@ -56,17 +58,15 @@ def lens_tables(ctx: StageContext, source: Source, loaded: LoadedModel) -> dict[
         )
     say_caption_is_read(ctx, part, "lens")
     female, male = _first_tokens(ctx, loaded, part, source)
-    lens, x_LND = LogitLens(loaded.adapter.unembed), _activations(source, loaded, part)
-    rows, fits = _lens_rows(ctx, source, part, lens, x_LND, female, male, "logit"), []
-    if ctx.cfg.mechanistic.tuned_lens:
-        fits, of_text = _tuned(ctx, source, loaded)
-        told = part.split == "report"
-        ids = [[of_row for of_row, kept in zip(side, told, strict=True) if kept] for side in (female, male)]
-        moved_LND, final_ND = of_text.translated(x_LND[:, told]), x_LND[-1][told]
-        rows += _lens_rows(ctx, source, part.where(told), lens, moved_LND, ids[0], ids[1], "tuned", final_ND)
+    lens = LogitLens(loaded.adapter.unembed)
+    fits, of_text = _tuned(ctx, source, loaded) if ctx.cfg.mechanistic.tuned_lens else ([], None)
+    seen = _read_chunks(source, loaded, part, lens, female, male, of_text)
+    rows = _lens_rows(ctx, source, part, seen.logit, "logit")
+    if seen.tuned is not None:
+        rows += _lens_rows(ctx, source, part.where(part.split == "report"), seen.tuned, "tuned")
     return {
         "lens": rows,
-        "lens_tokens": _token_rows(source, part, lens, x_LND, loaded),
+        "lens_tokens": _token_rows(source, part, seen.probability_sums, loaded),
         "lens_fits": fits,
         "image_neighbours": _neighbours(ctx, source, loaded),
     }
@@ -78,18 +78,48 @@ def _activations(source: Source, loaded: LoadedModel, part: TokenIndex) -> Tenso
     return torch.from_numpy(np.stack([source.array.read_rows(hook, part.row) for hook in source.hooks])).to(loaded.device, loaded.dtype)
 
 
-def _lens_rows(
-    ctx: StageContext,
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the lens saw: readings of all rows, of those of the report split through the tuned lens, and sums of probabilities per group and layer [L, V]."""
+
+    logit: LensReading
+    tuned: LensReading | None
+    probability_sums: dict[tuple[str, str], Tensor]
+
+
+def _read_chunks(
     source: Source,
+    loaded: LoadedModel,
     part: TokenIndex,
     lens: LogitLens,
-    x_LND: Tensor,
     female: list[tuple[int, ...]],
     male: list[tuple[int, ...]],
-    name: str,
-    final_ND: Tensor | None = None,
-) -> Table:
-    reading = lens.read(x_LND, female, male, final_ND=final_ND)
+    of_text: TunedLens | None,
+) -> Seen:
+    """Reads a bounded number of activations at a time: all layers of all rows would not fit where there are many images."""
+    import torch
+
+    from saebias.mechanistic.lens import LensReading
+
+    gender, told = source.gender(part.sample_id), part.split == "report"
+    step = max(1, CHUNK_NUMBERS // (len(source.hooks) * loaded.adapter.d_model))
+    logit, tuned, sums = [], [], {}
+    for start in range(0, len(part), step):
+        numbers = np.arange(start, min(start + step, len(part)))
+        x_LND = _activations(source, loaded, part.where(np.isin(np.arange(len(part)), numbers)))
+        logit.append(lens.read(x_LND, [female[n] for n in numbers], [male[n] for n in numbers]))
+        if of_text is not None and told[numbers].any():
+            kept = torch.from_numpy(told[numbers])
+            ids = ([side[n] for n in numbers if told[n]] for side in (female, male))
+            tuned.append(lens.read(of_text.translated(x_LND[:, kept]), *ids, final_ND=x_LND[-1][kept]))
+        for group in sorted(set(zip(part.language[numbers].tolist(), gender[numbers].tolist(), strict=True))):
+            of_group = torch.from_numpy((part.language[numbers] == group[0]) & (gender[numbers] == group[1]))
+            added_LV = torch.stack([lens.probability_sums(x_ND[of_group]) for x_ND in x_LND])
+            sums[group] = added_LV if group not in sums else sums[group] + added_LV
+    return Seen(LensReading.joined(logit), LensReading.joined(tuned) if tuned else None, sums)
+
+
+def _lens_rows(ctx: StageContext, source: Source, part: TokenIndex, reading: LensReading, name: str) -> Table:
     found = reading.rows(
         [hook.layer for hook in source.hooks],
         list(part.language),
@@ -102,15 +132,15 @@ def _lens_rows(
     return [{**asdict(row), "gap_low": none_if_nan(row.gap_low), "gap_high": none_if_nan(row.gap_high)} for row in found]
 
 
-def _token_rows(source: Source, part: TokenIndex, lens: LogitLens, x_LND: Tensor, loaded: LoadedModel) -> Table:
+def _token_rows(source: Source, part: TokenIndex, probability_sums: dict[tuple[str, str], Tensor], loaded: LoadedModel) -> Table:
     """The likeliest tokens per layer, language and visual gender."""
     from saebias.mechanistic.circuits import token_texts
 
     text, gender = token_texts(loaded.tokenizer.decode), source.gender(part.sample_id)
     rows = []
     for number, hook in enumerate(source.hooks):
-        for language, shown in sorted(set(zip(part.language, gender, strict=True))):
-            ids, chances = lens.top_of_group(x_LND[number, (part.language == language) & (gender == shown)], k=TOP_TOKENS)
+        for (language, shown), sums_LV in sorted(probability_sums.items()):
+            chances, ids = (sums_LV[number] / int(((part.language == language) & (gender == shown)).sum())).topk(TOP_TOKENS)
             rows += [
                 {"layer": hook.layer, "language": language, "visual_gender": shown, "place": place, "token": text(int(token)), "mean_probability": float(p)}
                 for place, (token, p) in enumerate(zip(ids, chances, strict=True), start=1)

@@ -48,7 +48,9 @@ def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, 
     from saebias.mechanistic.alignment import PairedActivations, alignment_rows
     from saebias.mechanistic.probes import READS_CAPTION
 
-    en, ar = paired_decisions(source)
+    en, ar = paired_decisions(source, ctx.cfg.seed)
+    if len(en) == MAX_PAIRED:
+        ctx.reporter.info(f"mechanistic.alignment: {MAX_PAIRED:,} images drawn of those with a decision row in both languages")
     is_read = say_caption_is_read(ctx, en, "alignment") | say_caption_is_read(ctx, ar, "alignment")
     rows, points = [], []
     with threadpool_limits(1), ctx.reporter.task("aligning languages", len(source.hooks), "layers") as task:
@@ -64,13 +66,21 @@ def alignment_tables(ctx: StageContext, source: Source) -> tuple[list[dict[str, 
     return [nan_to_null(asdict(row)) for row in rows], points
 
 
-def paired_decisions(source: Source) -> tuple[TokenIndex, TokenIndex]:
-    """The decision rows of samples that have one in both languages, in the same order; raises NotEnoughData when there is none."""
+MAX_PAIRED = 20_000
+"""Images that the measures of two languages read at most: more make the memory larger and the interval no narrower than the drawings allow."""
+
+
+def paired_decisions(source: Source, seed: int) -> tuple[TokenIndex, TokenIndex]:
+    """The decision rows of samples that have one in both languages, in the same order, at most `MAX_PAIRED` drawn by seed; NotEnoughData when there is none."""
+    from saebias.corpus.grouping import draw
+
     known = source.row_gender != "-"
     parts = [first_of_sample(source.index.where(source.index.decision & known & (source.index.language == language))) for language in LANGUAGES]
     shared = np.intersect1d(parts[0].sample_id.astype(str), parts[1].sample_id.astype(str))
     if len(shared) == 0:
         raise NotEnoughData("mechanistic: no image has a decision row in both languages; alignment needs English and Arabic captions of the same images")
+    if len(shared) > MAX_PAIRED:
+        shared = np.array(sorted(shared, key=lambda sample_id: draw(seed, "paired", str(sample_id)))[:MAX_PAIRED])
     kept = [part.where(np.isin(part.sample_id.astype(str), shared)) for part in parts]
     assert list(kept[0].sample_id) == list(kept[1].sample_id), "shards hold samples in one order for both languages"
     return kept[0], kept[1]

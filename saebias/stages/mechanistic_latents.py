@@ -188,7 +188,7 @@ def run_contrast(ctx: StageContext) -> None:
     known = _known_rows(ctx)
 
     # Directions and probes are of the images that alignment read; codes only of those that no dictionary was trained on.
-    pairs, every = cache(lambda: paired_rows(ctx)), cache(lambda: paired_decisions(source))
+    pairs, every = cache(lambda: paired_rows(ctx)), cache(lambda: paired_decisions(source, ctx.cfg.seed))
 
     def compute(layer: LayerCodes) -> Tables:
         from saebias.identifiers import HookPoint

@@ -120,7 +120,7 @@ def _joined(parts: Sequence[LogitAttribution]) -> LogitAttribution:
 
 
 def run_patching(ctx: StageContext) -> None:
-    """Effects of every component on the gap, patched from the woman's to the man's picture of the same scene."""
+    """Effects of every component on the gap, patched between the woman's and the man's picture of the same scene, both ways."""
     for name in ctx.pending(["patching"]):
         rows = left_out_or(ctx, "patching", lambda: patching_rows(ctx), [])
         with ctx.unit(name) as out:
@@ -129,7 +129,7 @@ def run_patching(ctx: StageContext) -> None:
 
 def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
     """Rows of `patching`, from at most `mechanistic.images` pairs of pictures."""
-    from saebias.mechanistic.patching import join_batches, patch_rows
+    from saebias.mechanistic.patching import DIRECTIONS, join_batches, patch_rows
 
     refuse_text_only(ctx.cfg)
     cfg = ctx.cfg.mechanistic
@@ -139,21 +139,23 @@ def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
     pairs = [pair for pair in pairs if asker.served(pair.context)]
     if not pairs:
         raise NotEnoughData("mechanistic: no pair of pictures has beginnings that say a gender in every language; see data.continuations")
-    found: dict[str, list[GapsOfPatches]] = {language: [] for language in asker.languages}
+    found: dict[tuple[str, str], list[GapsOfPatches]] = {(way, language): [] for way in DIRECTIONS for language in asker.languages}
     with _structure_needed("patching"), ctx.reporter.task("patching scenes", len(pairs), "scenes") as task:
         for start in range(0, len(pairs), ctx.cfg.runtime.batch_size):
             some = pairs[start : start + ctx.cfg.runtime.batch_size]
-            for language, gaps in _patched(asker, some).items():
-                found[language].append(gaps)
+            for place, gaps in _patched(asker, some).items():
+                found[place].append(gaps)
             task.advance(len(some))
     clusters = [pair.cluster for pair in pairs]
-    told = [patch_rows(join_batches(parts), language, clusters, seed=ctx.seed("patching"), n_draws=cfg.bootstrap) for language, parts in found.items()]
+    drawn = {"seed": ctx.seed("patching"), "n_draws": cfg.bootstrap}
+    told = [patch_rows(join_batches(parts), language, clusters, direction=way, **drawn) for (way, language), parts in found.items()]
     return [nan_to_null(asdict(row)) for rows in told for row in rows]
 
 
-def _patched(asker: Asker, pairs: Sequence[PicturePair]) -> dict[str, GapsOfPatches]:
+def _patched(asker: Asker, pairs: Sequence[PicturePair]) -> dict[tuple[str, str], GapsOfPatches]:
+    """The gaps per direction and language."""
     from saebias.identifiers import HookPoint
-    from saebias.mechanistic.patching import GapsOfPatches, ScenePair, patch_scenes
+    from saebias.mechanistic.patching import DIRECTIONS, GapsOfPatches, ScenePair, patch_scenes
     from saebias.mechanistic.tower_patching import patch_tower
     from saebias.vlm.images import encode_images
 
@@ -162,12 +164,14 @@ def _patched(asker: Asker, pairs: Sequence[PicturePair]) -> dict[str, GapsOfPatc
     asked = [asker.ask(encode_images(loaded, pictures, batch_size=len(pictures)), contexts) for pictures in (women, men)]
     scenes = {language: ScenePair(asked[0][language], asked[1][language]) for language in asker.languages}
     hooks = [HookPoint(layer, site) for layer in range(loaded.adapter.n_layers) for site in SITES]
-    decoder = patch_scenes(loaded, scenes, hooks)
-    tower = patch_tower(loaded, women, men, lambda features: asker.ask(features, contexts))
-    return {
-        language: GapsOfPatches(gaps.woman_N, gaps.man_N, {**{place: gap_N.cpu().numpy() for place, gap_N in tower[language].items()}, **gaps.patched})
-        for language, gaps in decoder.items()
-    }
+    found = {}
+    for way, (donors, receivers) in zip(DIRECTIONS, ((women, men), (men, women)), strict=True):
+        ordered = {language: pair if donors is women else pair.turned() for language, pair in scenes.items()}
+        tower = patch_tower(loaded, donors, receivers, lambda features: asker.ask(features, contexts))
+        for language, gaps in patch_scenes(loaded, ordered, hooks).items():
+            of_tower = {place: gap_N.cpu().numpy() for place, gap_N in tower[language].items()}
+            found[way, language] = GapsOfPatches(gaps.woman_N, gaps.man_N, {**of_tower, **gaps.patched})
+    return found
 
 
 def _estimate(seconds_per_image: float):
@@ -197,5 +201,6 @@ MECHANISTIC_PATCHING = Stage(
     tables=("patching",),
     unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *([] if cfg.mechanistic.pairs is None else [cfg.mechanistic.pairs])],
-    estimate=_estimate(0.2),
+    estimate=_estimate(0.4),
+    version=2,
 )

@@ -18,7 +18,7 @@ create table language_profiles (
     n_stereotype_male     integer,
     n_stereotype_permuted integer,
     stereotype_spread     double,
-    n_contexts            integer not null,
+    n_contexts            integer,
     n_images              integer not null,
     n_clusters            integer not null,
     stereotype_note       varchar

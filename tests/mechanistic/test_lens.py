@@ -121,6 +121,22 @@ def test_rows_are_means_per_layer_language_and_visual_gender_with_intervals_over
     assert row.gap == pytest.approx(reading.gap[1, kept].mean()) and row.gap_low < row.gap < row.gap_high and row.n_clusters == 10
 
 
+def test_vectors_and_tokens_that_the_model_does_not_know_are_named(adapter: Adapter, pass_: tuple[torch.Tensor, torch.Tensor]) -> None:
+    lens, x_LND = LogitLens(adapter.unembed), pass_[0]
+    with pytest.raises(InputError, match=r"row 1: token 50 is not in the vocabulary of 50; ids run from 0 to 49"):
+        lens.read(x_LND[:, :2], [(3,), (50,)], [(4,), (5,)])
+    with pytest.raises(InputError, match="row 0: token -1 is not in the vocabulary"):
+        lens.read(x_LND[:, :2], [(3,), (4,)], [(-1,), (5,)])
+    with pytest.raises(InputError, match=r"row 0 has F tokens \(\)"):
+        lens.read(x_LND[:, :1], [()], [(5,)])
+    with pytest.raises(InputError, match="the unembedding takes no vectors of 5 numbers"):
+        lens.read(x_LND[:, :1, :5], [(3,)], [(5,)])
+    with pytest.raises(InputError, match="one row at least"):
+        lens.read(x_LND[:, :0], [], [])
+    with pytest.raises(InputError, match="hand in at least one"):
+        lens.top_of_group(x_LND[0, :0])
+
+
 def test_bad_input_is_named() -> None:
     lens, x_LND = LogitLens(lambda x: x), torch.zeros(1, 2, 4)
     with pytest.raises(InputError, match="row 1 has F tokens"):

@@ -155,3 +155,33 @@ def test_inputs_that_do_not_pair_are_refused(build_family: Callable[[str], Loade
         patch_scenes(loaded, pairs, [HookPoint(0)], ["caption"])
     with pytest.raises(InputError, match="4 pictures of women for 3 of men"):
         patch_tower(loaded, pictures(1), pictures(2)[:3], lambda features: asked(loaded, features))
+
+
+def test_the_other_direction_patches_the_man_into_the_womans_run_and_moves_toward_him(loaded: LoadedModel) -> None:
+    streams = [HookPoint(layer) for layer in range(loaded.adapter.n_layers)]
+    pairs = scene_pairs(loaded)
+    into_man = patch_scenes(loaded, pairs, streams, ["all"])["en"]
+    into_woman = patch_scenes(loaded, {language: pair.turned() for language, pair in pairs.items()}, streams, ["all"])["en"]
+    np.testing.assert_allclose(into_woman.woman_N, into_man.man_N, atol=1e-5)
+    drawn = {"seed": 1, "n_draws": 200}
+    there = patch_rows(into_man, "en", range(N), **drawn)
+    back = patch_rows(into_woman, "en", range(N), direction="man into woman", **drawn)
+    # Everything patched is the other run, whichever way: the same total and the same effect.
+    for one, other in zip(there, back, strict=True):
+        assert (one.direction, other.direction) == ("woman into man", "man into woman")
+        assert one.effect == pytest.approx(one.total, abs=1e-4) and other.effect == pytest.approx(one.total, abs=1e-4)
+        assert other.total == pytest.approx(one.total, abs=1e-5) and np.isnan(one.over_image)
+    with pytest.raises(InputError, match="unknown direction"):
+        patch_rows(into_man, "en", range(N), direction="sideways", **drawn)
+
+
+def test_the_deciding_token_is_compared_with_the_image_tokens_scene_by_scene() -> None:
+    rng = np.random.default_rng(1)
+    scene_N, woman_N, man_N = 5 * rng.standard_normal(40), np.full(40, 4.0), np.zeros(40)
+    patched = {
+        PatchPlace("decoder", 3, "resid_post", kind): scene_N + more for kind, more in (("image", 0.0), ("decision", 0.5 + 0.1 * rng.standard_normal(40)))
+    }
+    rows = {row.token_kind: row for row in patch_rows(GapsOfPatches(woman_N, man_N, patched), "en", range(40), seed=1, n_draws=500)}
+    # What scenes share cancels: their own intervals overlap widely.
+    assert rows["decision"].low < rows["image"].high and 0.4 < rows["decision"].over_image_low < 0.5 < rows["decision"].over_image_high < 0.6
+    assert np.isnan(rows["image"].over_image)

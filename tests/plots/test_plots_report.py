@@ -16,7 +16,7 @@ from planted_report import planted_report, png, scene, with_summary
 
 from saebias.errors import InputError
 from saebias.plots.report.data import ReportData, SceneCaption
-from saebias.plots.report.finding import ABSENT, SHOWN, UNKNOWN
+from saebias.plots.report.finding import ABSENT, SHOWN, UNKNOWN, difference
 from saebias.plots.report.findings import can_it_be_removed, is_it_biased, verdicts
 from saebias.plots.report.located import where_is_it
 from saebias.plots.report.pictures import image_uri, inline_svg, thumbnail
@@ -178,17 +178,47 @@ def test_one_early_layer_that_happens_to_beat_its_control_is_no_emergence(data: 
 def test_what_the_pixels_alone_give_stands_beside_the_probe(data: ReportData) -> None:
     assert "the pixels alone give 0.710" in verdicts(data)["located"]
     assert re.search(r"the pixels alone give 0\.710, less than every layer from \d on", where_is_it(data)[0].text)
-    unbeaten = tuple(row | {"balanced_accuracy": 0.999} for row in data.baselines)
+    unbeaten = tuple(row | {"balanced_accuracy": 0.999, "low": 0.998, "high": 1.0} for row in data.baselines)
     assert "which no layer is shown to exceed" in where_is_it(replace(data, baselines=unbeaten))[0].text
     assert "pixels" not in verdicts(replace(data, baselines=()))["located"]
 
 
 def test_patching_tells_from_which_layer_on_the_deciding_token_carries_the_gender(data: ReportData) -> None:
     told = where_is_it(data)[-1]
-    assert told.verdict == SHOWN and "from layer 4 on the deciding token carries" in told.text and "100% of the gap" in told.text
+    assert told.verdict == SHOWN and "from layer 4 on the deciding token carries" in told.text
+    assert "woman into man: 10.000 (95 % interval 9.700 to 10.300)" in told.text and "man into woman: 10.000" in told.text
     assert len(where_is_it(replace(data, patching=()))) == len(where_is_it(data)) - 2
-    reversed_ = tuple(row | {"effect": 10 - row["effect"]} for row in data.patching)
-    assert where_is_it(replace(data, patching=reversed_))[-1].verdict == ABSENT
+    # A larger number whose interval covers none, and one way alone, are not enough.
+    unsure = tuple(row | {"over_image_low": -1.0} if row["token_kind"] == "decision" else row for row in data.patching)
+    assert where_is_it(replace(data, patching=unsure))[-1].verdict == ABSENT
+    one_way = tuple(old if old["direction"] == "woman into man" else new for old, new in zip(data.patching, unsure, strict=True))
+    assert where_is_it(replace(data, patching=one_way))[-1].verdict == ABSENT
+
+
+def test_a_layer_is_called_better_only_where_its_interval_says_so(data: ReportData) -> None:
+    assert "are shown to differ" in where_is_it(data)[0].text or "is shown to differ" in where_is_it(data)[0].text
+    last = max(row["layer"] for row in data.layers)
+    apart = tuple(
+        row | ({"value": 0.99, "low": 0.985, "high": 0.995} if row["layer"] == last else {"value": 0.9, "low": 0.89, "high": 0.91})
+        if row["panel"] == "probe" and row["series"] == "probe"
+        else row
+        for row in data.layers
+    )
+    assert f"in layer {last}, better than in every other layer" in where_is_it(replace(data, layers=apart))[0].text
+
+
+def test_the_difference_of_two_numbers_is_wider_than_either_interval_and_unknown_without_one() -> None:
+    one, other = {"value": 0.9, "low": 0.85, "high": 0.95}, {"value": 0.8, "low": 0.76, "high": 0.84}
+    found = difference(one, other)
+    assert found is not None and found == pytest.approx((0.1, 0.1 - (0.05**2 + 0.04**2) ** 0.5, 0.1 + (0.05**2 + 0.04**2) ** 0.5))
+    assert difference(one, other | {"low": None}) is None
+
+
+def test_without_an_interval_nothing_is_concluded(data: ReportData) -> None:
+    bare = replace(data, summary=tuple(row | {"low": None, "high": None} for row in data.summary))
+    assert {finding.verdict for finding in is_it_biased(bare) if "captions" not in finding.text} == {UNKNOWN}
+    nothing = tuple(row | {"spread_low": None, "spread_high": None} for row in data.steering)
+    assert all(finding.verdict == UNKNOWN for finding in can_it_be_removed(replace(data, steering=nothing)))
 
 
 def test_the_intervention_is_chosen_on_select_and_told_on_report(data: ReportData) -> None:

@@ -333,9 +333,14 @@ def _patching() -> list[dict[str, object]]:
         carried = {"image": 10.0 * (layer < 3), "prompt": 0.0, "decision": 10.0 * (layer > 3)}
         for site, share in (("resid_post", 1.0), ("attn_out", 0.3), ("mlp_out", 0.1)):
             places += [("decoder", layer, site, kind, share * effect) for kind, effect in carried.items()]
+    ahead = {layer: 10.0 * (layer > 3) - 10.0 * (layer < 3) for layer in range(LAYERS)}
+    over = {layer: {"over_image": x, "over_image_low": x - 0.3, "over_image_high": x + 0.3} for layer, x in ahead.items()}
+    nothing = {"over_image": None, "over_image_low": None, "over_image_high": None}
     return [
         {"part": part, "layer": layer, "site": site, "token_kind": kind, "language": language, "effect": effect, "low": effect - 0.2, "high": effect + 0.2}
-        | {"total": 10.0, "n_images": 32, "n_clusters": 20}
+        | {"direction": direction, "total": 10.0, "n_images": 32, "n_clusters": 20}
+        | (over[layer] if kind == "decision" and layer is not None else nothing)
         for language in LANGUAGES
+        for direction in ("woman into man", "man into woman")
         for part, layer, site, kind, effect in places
     ]

@@ -29,7 +29,8 @@ DEFINITIONS = (
     ),
     (
         "Patching",
-        "A component's activations of a woman's picture put into the run on a man's of the same scene; the effect is how far log P(F) \u2212 log P(M) moves.",
+        "A component's activations of a woman's picture put into the run on a man's of the same scene, and the other way; "
+        "the effect is how far log P(F) \u2212 log P(M) moves toward the other twin's.",
     ),
     ("Description length", "Bits per label to send the gender with a probe that learns on the way (online code); 1 when nothing can be read."),
     ("Latent", "One unit of a sparse autoencoder (SAE); its association with gender is ranked on select, valued on report."),

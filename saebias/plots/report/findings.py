@@ -101,7 +101,10 @@ def _default_difference(summary: Sequence[Row]) -> list[Finding]:
     value = None if row is None else number(row, "value")
     if row is None or value is None:
         return []
-    if not leaves_out(row, 0.0):
+    shown = leaves_out(row, 0.0)
+    if shown is None:
+        return [Finding(f"Arabic minus English default: {with_interval(row)} on the same images; without an interval nothing is concluded.", UNKNOWN)]
+    if not shown:
         return [
             Finding(f"No difference between the defaults of Arabic and English shown: Arabic minus English is {with_interval(row)} on the same images.", ABSENT)
         ]
@@ -115,7 +118,10 @@ def _misgendering(summary: Sequence[Row], language: str) -> Finding:
     if row is None or value is None:
         return not_measured("the misgendering gap", language, row)
     said = f"wrong gender for women minus for men is {with_interval(row)}"
-    if not leaves_out(row, 0.0):
+    shown = leaves_out(row, 0.0)
+    if shown is None:
+        return Finding(f"{name}: {said}; without an interval nothing is concluded.", UNKNOWN)
+    if not shown:
         return Finding(f"{name}: no misgendering gap shown on clear images; {said}.", ABSENT)
     return Finding(f"{name}: {'women' if value > 0 else 'men'} are misgendered more often on clear images; {said}.", SHOWN)
 

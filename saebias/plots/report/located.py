@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saebias.plots.report.data import ReportData
-from saebias.plots.report.finding import ABSENT, SHOWN, Finding, figures_of, leaves_out, not_measured, with_interval
+from saebias.plots.report.finding import ABSENT, SHOWN, Finding, difference, figures_of, not_measured, with_interval
 from saebias.plots.style import language_name
 from saebias.plots.tables import Row, number
 
@@ -23,10 +23,10 @@ def located(data: ReportData) -> str:
     lasting = {code: rows for code in data.languages if (rows := _lasting(data.layers, code))}
     if not lasting:
         return "No layer is shown to carry it."
-    code = min(lasting, key=lambda each: lasting[each][0]["layer"])
-    first = lasting[code][0]
-    seen = f"; the pixels alone give {figures_of(pixels)}" if (pixels := _pixels(data)) is not None else ""
-    return f"Readable from layer {first['layer']} on, at the decision token: {language_name(code)} {figures_of(first['value'])} there{seen}."
+    told = ", ".join(f"{language_name(code)} from layer {rows[0]['layer']} on ({figures_of(rows[0]['value'])} there)" for code, rows in lasting.items())
+    pixels = _pixels(data)
+    seen = "" if pixels is None else f"; the pixels alone give {figures_of(pixels['balanced_accuracy'])}"
+    return f"Readable at the decision token: {told}{seen}."
 
 
 def _probe(data: ReportData, language: str) -> Finding:
@@ -38,8 +38,20 @@ def _probe(data: ReportData, language: str) -> Finding:
         return Finding(f"{name}: no layer is shown to carry gender at the decision token; no probe beats its control task in all layers from one on.", ABSENT)
     best = max(clear, key=lambda row: row["value"])
     control = _controls(layers, language)[best["layer"]]
-    text = f"{name}: at the decision token a linear probe beats its control from layer {clear[0]['layer']} on and reads gender best in layer {best['layer']}"
-    return Finding(f"{text}, with balanced accuracy {with_interval(best)}; control task {figures_of(control)}{_beside(data, clear)}.", SHOWN)
+    text = f"{name}: at the decision token a linear probe beats its control from layer {clear[0]['layer']} on; balanced accuracy {with_interval(best)}"
+    return Finding(f"{text} in layer {best['layer']}{_against_others(best, clear)}; control task {figures_of(control)}{_beside(data, clear)}.", SHOWN)
+
+
+def _against_others(best: Row, clear: Sequence[Row]) -> str:
+    """Whether the layer with the largest number is shown to be better than the others: the largest of several is the largest by chance, too."""
+    others = [row for row in clear if row is not best]
+    alike = [row for row in others if (found := difference(best, row)) is None or found[1] <= 0]
+    if not others:
+        return ""
+    if not alike:
+        return ", better than in every other layer"
+    which = "no layer" if len(alike) == len(others) else f"{len(others) - len(alike)} of the {len(others)} others"
+    return f", from which {which} {'is' if which == 'no layer' else 'are'} shown to differ"
 
 
 def _beside(data: ReportData, clear: Sequence[Row]) -> str:
@@ -47,15 +59,16 @@ def _beside(data: ReportData, clear: Sequence[Row]) -> str:
     pixels = _pixels(data)
     if pixels is None:
         return ""
-    better = [row for row in clear if leaves_out(row, pixels) and row["value"] > pixels]
+    alone = {"value": pixels["balanced_accuracy"], "low": pixels["low"], "high": pixels["high"]}
+    better = [row for row in clear if (found := difference(row, alone)) is not None and found[1] > 0]
     lasting = [row for row in better if all(later in better for later in clear if later["layer"] >= row["layer"])]
     than = f", less than every layer from {lasting[0]['layer']} on" if lasting else ", which no layer is shown to exceed"
-    return f"; the pixels alone give {figures_of(pixels)}{than}"
+    return f"; the pixels alone give {figures_of(pixels['balanced_accuracy'])}{than}"
 
 
-def _pixels(data: ReportData) -> float | None:
-    """Balanced accuracy of a probe that reads the picture's pixels."""
-    return next((value for row in data.baselines if row["baseline"] == "pixels" and (value := number(row, "balanced_accuracy")) is not None), None)
+def _pixels(data: ReportData) -> Row | None:
+    """The probe that reads the picture's pixels."""
+    return next((row for row in data.baselines if row["baseline"] == "pixels" and number(row, "balanced_accuracy") is not None), None)
 
 
 def _controls(layers: Sequence[Row], language: str) -> dict[int, float]:
@@ -81,22 +94,23 @@ def _lasting(layers: Sequence[Row], language: str) -> list[Row]:
 
 
 def _carried(rows: Sequence[Row], language: str) -> Finding | None:
-    """From which layer on the deciding token carries more of the gender than the picture's tokens do; None where nothing was patched."""
-    effect = {(row["token_kind"], row["layer"]): row["effect"] for row in rows if row["language"] == language}
-    layers = sorted({layer for kind, layer in effect if kind == "decision"})
+    """From which layer on the deciding token carries more of the gender than the picture's tokens do, whichever way is patched; None where nothing was."""
+    of = [row for row in rows if row["language"] == language and row["token_kind"] == "decision"]
+    layers = sorted({row["layer"] for row in of})
     if not layers:
         return None
     name = language_name(language)
-    taken = [layer for layer in layers if effect["decision", layer] > effect.get(("image", layer), 0.0)]
+    taken = [layer for layer in layers if all((low := number(row, "over_image_low")) is not None and low > 0 for row in of if row["layer"] == layer)]
     lasting = [layer for layer in taken if all(later in taken for later in layers if later >= layer)]
-    total = next(row for row in rows if row["language"] == language)
-    if not lasting or not total["total"] > 0:
+    if not lasting:
         return Finding(f"{name}: patching does not show where the gender passes from the picture's tokens to the deciding one.", ABSENT)
-    share = effect["decision", lasting[0]] / total["total"]
-    said = (
-        f"from layer {lasting[0]} on the deciding token carries more of the gender than the picture's tokens ({share:.0%} of the gap between twin scenes there)"
+    told = "; ".join(
+        f"{row['direction']}: {with_interval(row, 'over_image', 'over_image_low', 'over_image_high')} nats more, of {figures_of(row['total'])} between twins"
+        for row in of
+        if row["layer"] == lasting[0]
     )
-    return Finding(f"{name}: {said}, {total['n_images']} pairs of scenes.", SHOWN)
+    said = f"from layer {lasting[0]} on the deciding token carries more of the gender than the picture's tokens (there {told})"
+    return Finding(f"{name}: {said}, {of[0]['n_images']} pairs of scenes.", SHOWN)
 
 
 def _lens(layers: Sequence[Row], language: str) -> Finding:

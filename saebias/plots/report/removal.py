@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saebias.plots.report.data import ReportData
-from saebias.plots.report.finding import ABSENT, SHOWN, Finding, find_row, leaves_out, not_measured, with_interval
+from saebias.plots.report.finding import ABSENT, SHOWN, UNKNOWN, Finding, find_row, leaves_out, not_measured, with_interval
 from saebias.plots.style import language_name
 from saebias.plots.tables import Row, number
 
@@ -23,7 +23,10 @@ def removal(data: ReportData, language: str) -> Finding:
     if base is None:
         return not_measured("an intervention with its baseline", language, None)
     before = with_interval(base, "spread_left", "spread_low", "spread_high")
-    if not leaves_out(base, 0.0, "spread_low", "spread_high"):
+    stereotyped = leaves_out(base, 0.0, "spread_low", "spread_high")
+    if stereotyped is None:
+        return Finding(f"{name}: not measured. The untouched model has a spread of {before}: nothing is concluded from a change of it.", UNKNOWN)
+    if not stereotyped:
         return Finding(f"{name}: nothing to remove; no stereotype is shown without an intervention, {before}.", ABSENT)
     chosen, how = _best_arm(data, told, language)
     if chosen is None:
@@ -34,7 +37,8 @@ def removal(data: ReportData, language: str) -> Finding:
     p = number(chosen, "spread_p")
     if not _less_than_before(chosen, base) or (p is not None and p > 0.05):
         return Finding(f"{name}: not shown to be removable. {told_all}", ABSENT)
-    rest = "removed as far as can be seen" if not leaves_out(chosen, 0.0, "spread_low", "spread_high") else "reduced, not removed"
+    left = leaves_out(chosen, 0.0, "spread_low", "spread_high")
+    rest = "reduced, how far is not known" if left is None else "reduced, not removed" if left else "removed as far as can be seen"
     return Finding(f"{name}: {rest}. {told_all}", SHOWN)
 
 

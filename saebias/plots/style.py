@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,6 +75,17 @@ def styled(draw: Drawing) -> Drawing:
             return draw(*args, **kwargs)
 
     return with_style  # ty: ignore[invalid-explicit-return]
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """Code points that the figures' font has."""
+    return frozenset(font_manager.get_font(font_manager.findfont(RC["font.family"][0])).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """`text` with every character that the figures' font lacks written as its code point (U+6600): a vocabulary holds all scripts, the font does not."""
+    return "".join(character if ord(character) in _drawable() else f"U+{ord(character):04X}" for character in text)
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

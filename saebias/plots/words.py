@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from saebias.identifiers import LANGUAGES
-from saebias.plots.style import ACCENT, GENDERS, INK, MUTED, finish, language_name, new_figure, styled
+from saebias.plots.style import ACCENT, GENDERS, INK, MUTED, drawable, finish, language_name, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, gap, require_numbers, rows_of, sentences
 
 LENS_WORDS = ("layer", "language", "image_shows", "place", "token", "mean_probability")
@@ -118,4 +118,4 @@ def _draw_picture(axes: Axes, rows: list[Row]) -> None:
 
 def _short(token: str) -> str:
     # Dollar signs would start a formula.
-    return (token if len(token) <= LONGEST_WORD else token[: LONGEST_WORD - 1] + "\u2026").replace("$", r"\$")
+    return drawable(token if len(token) <= LONGEST_WORD else token[: LONGEST_WORD - 1] + "\u2026").replace("$", r"\$")

@@ -14,6 +14,7 @@ from saebias import __version__
 from saebias.config.schema import Config
 from saebias.errors import InputError
 from saebias.pipeline.stage import Estimate, Stage, StageContext
+from saebias.stages.model_access import needs_pictures
 from saebias.stages.report_scenes import sample_scenes
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ def draw_gallery(ctx: StageContext, ask: Ask, folder: Path) -> tuple[list[Report
     from saebias.plots.report.data import ReportFigure
     from saebias.plots.saving import save_figure
 
-    figures, left_out, rows, paths = [], [], [], []
+    figures, left_out, rows, paths, empty = [], [], [], [], []
     with ctx.reporter.task("drawing", len(GALLERY), "figures") as task:
         for item in GALLERY:
             table = ask(_figure_query(item.view, ctx.cfg.plot.top_latents))
+            if table.num_rows == 0:
+                empty.append(item.name)
+                task.advance()
+                continue
             try:
                 figure = item.draw(table)
             except InputError as error:
@@ -63,6 +68,9 @@ def draw_gallery(ctx: StageContext, ask: Ask, folder: Path) -> tuple[list[Report
                 ReportFigure(item.name, item.title, item.section, item.caption, item.view, saved.svg.read_text("utf-8"), saved.csv.read_text("utf-8"))
             )
             task.advance()
+    if empty:
+        left_out.append(f"Figures left out, because nothing was measured for them: {', '.join(empty)}")
+        ctx.reporter.warn(f"plot: {left_out[-1][0].lower()}{left_out[-1][1:]}")
     return figures, left_out, rows, paths
 
 
@@ -100,9 +108,10 @@ def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], in
     def rows(text: str, **parameters: str) -> tuple[dict[str, Any], ...]:
         return tuple(ask(text, **parameters).to_pylist())
 
-    languages = tuple(
-        sorted({row["language"] for row in rows("select distinct language from exact_probabilities join latest_runs using (run_id)")}, reverse=True)
-    )
+    def languages_of(table: str) -> set[str]:
+        return {row["language"] for row in rows(f"select distinct language from {table} join latest_runs using (run_id)")}
+
+    languages = tuple(sorted(languages_of("exact_probabilities") or languages_of("captions"), reverse=True))
     finished = rows("select max(finished_at) as at from latest_runs")[0]["at"]
     return ReportData(
         title="Gender bias of an image captioner, in English and Arabic",
@@ -130,6 +139,8 @@ def report_data(ctx: StageContext, ask: Ask, figures: Sequence[ReportFigure], in
         figures=tuple(figures),
         interactive=tuple(interactive),
         scenes=sample_scenes(ask, ctx.cfg.plot.sample_images),
+        unasked=needs_pictures(ctx.cfg),
+        reads_caption=ctx.cfg.extract.caption_in_prompt,
     )
 
 

@@ -11,7 +11,7 @@ from saebias.errors import InputError, NotEnoughData
 from saebias.identifiers import LANGUAGES
 from saebias.pipeline.stage import Estimate, Stage, StageContext
 from saebias.stages.label_access import lexicon_files
-from saebias.stages.model_access import closed_sets, features_of, model_files, needs_pictures, open_model, prompts
+from saebias.stages.model_access import closed_sets, features_of, model_files, needs_pictures, open_model, prompts, refuse_text_only
 from saebias.stages.steer_exact import exact_tables
 from saebias.stages.steer_setup import Known, Scene, chosen_latents, known_from_select, make_scene
 
@@ -107,8 +107,9 @@ def run_steer(ctx: StageContext) -> None:
 
 
 def _run_units(ctx: StageContext, bench: Bench) -> None:
+    refuse_text_only(ctx.cfg)
     if not bench.languages:
-        raise NotEnoughData("steer: no language has a set of stereotype latents; see what analyze left out")
+        raise NotEnoughData("no language has a set of stereotype latents; see what analyze left out")
     for name in ctx.pending(["layer"]):
         rows = _layer_rows(bench)
         with ctx.unit(name) as out:

@@ -20,6 +20,7 @@ from saebias.errors import InputError, StoreError
 from saebias.plots.directions import interactive_gender_direction, thinned
 from saebias.plots.gallery import GALLERY, GalleryFigure
 from saebias.plots.saving import figure_svg, save_figure, table_csv
+from saebias.plots.style import drawable
 
 Ask = Callable[[str], pa.Table]
 BY_NAME = {item.name: item for item in GALLERY}
@@ -225,3 +226,8 @@ def test_the_interactive_figure_shows_one_layer_at_a_time(skewed: Ask) -> None:
     visible = [trace for trace in figure["data"] if trace["visible"]]
     assert len(visible) == 6 and len(figure["data"]) == 18
     assert [button["label"] for button in figure["layout"]["updatemenus"][0]["buttons"]] == ["layer 1", "layer 5", "layer 7"]
+
+
+def test_characters_that_the_font_lacks_are_written_as_code_points():
+    assert drawable("woman طباخة é") == "woman طباخة é"
+    assert drawable("a\u6600b") == "aU+6600b"

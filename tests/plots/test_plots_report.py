@@ -282,3 +282,19 @@ def test_a_figure_inside_the_page_takes_its_colours_from_the_page(data: ReportDa
     assert "var(--ink)" in inside and "#1b2430" not in inside
     assert 'aria-label="a &quot;title&quot;"' in inside
     assert "<metadata" not in inside and "<!DOCTYPE" not in inside
+
+
+def test_a_model_that_cannot_be_asked_about_pictures_is_not_called_unbiased(data: ReportData) -> None:
+    why = "saebias:gemma3-270m reads text only"
+    silent = replace(data, unasked=why, reads_caption=True, summary=(), professions=(), amplification=(), steering=())
+    told = verdicts(silent)
+    assert told["biased"] == told["removable"] == "Not measured."
+    assert "no evidence about pictures" in told["located"]
+    assert [finding.verdict for finding in (*is_it_biased(silent), *can_it_be_removed(silent))] == [UNKNOWN, UNKNOWN]
+    assert all("images of" not in finding.text for finding in where_is_it(silent))
+    assert render_report(silent).count(why) >= 4
+
+
+def test_without_any_language_nothing_is_said_to_be_absent(data: ReportData) -> None:
+    nothing = replace(data, languages=(), summary=())
+    assert verdicts(nothing)["biased"] == "Not measured."

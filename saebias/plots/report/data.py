@@ -98,5 +98,9 @@ class ReportData:
     figures: tuple[ReportFigure, ...] = ()
     interactive: tuple[InteractiveFigure, ...] = ()
     scenes: tuple[Scene, ...] = ()
+    unasked: str | None = None
+    """Why this model cannot be asked about pictures; None where it can."""
+    reads_caption: bool = False
+    """Whether the deciding position has read the caption: what probes and lens find there was told in words, and says nothing of pictures."""
     notes: tuple[str, ...] = field(default=())
     """Further sentences for the method section, such as what a stage did less of than it could."""

@@ -14,6 +14,8 @@ from saebias.plots.tables import Row, number
 
 def is_it_biased(data: ReportData) -> list[Finding]:
     """Stereotype, default, misgendering and amplification, per language."""
+    if data.unasked is not None:
+        return [Finding(f"Not measured: {data.unasked}.", UNKNOWN)]
     codes = data.languages
     found = [_stereotype(data.summary, code) for code in codes]
     found += [_default(data.summary, code) for code in codes]
@@ -25,11 +27,15 @@ def is_it_biased(data: ReportData) -> list[Finding]:
 
 def can_it_be_removed(data: ReportData) -> list[Finding]:
     """What the best intervention within the harm budget leaves, per language; chosen on the select split, told on the report split."""
+    if data.unasked is not None:
+        return [Finding(f"Not measured: {data.unasked}.", UNKNOWN)]
     return [removal(data, code) for code in data.languages]
 
 
 def verdicts(data: ReportData) -> dict[str, str]:
     """The three answers in one line each, from the same findings."""
+    if data.unasked is not None or not data.languages:
+        return {"biased": "Not measured.", "located": located(data), "removable": "Not measured."}
     removed = {code: removal(data, code) for code in data.languages}
     short = {code: _short(finding) for code, finding in removed.items()}
     return {"biased": _in_short(data), "located": located(data), "removable": _by_language(short)}

@@ -12,12 +12,18 @@ from saebias.plots.tables import Row, number
 
 def where_is_it(data: ReportData) -> list[Finding]:
     """Where a probe, the lens and patching find gender, per language."""
-    found = [finding for code in data.languages for finding in (_probe(data, code), _lens(data.layers, code))]
+    shown = "captions" if data.reads_caption else "images"
+    found = [finding for code in data.languages for finding in (_probe(data, code), _lens(data.layers, code, shown))]
     return found + [finding for code in data.languages if (finding := _carried(data.patching, code)) is not None]
 
 
 def located(data: ReportData) -> str:
-    """The answer in one line."""
+    """The answer in one line; where the caption was read, of the gender that its words say."""
+    said = _located(data)
+    return f"What the prompt's words say, no evidence about pictures: {said[0].lower()}{said[1:]}" if data.reads_caption else said
+
+
+def _located(data: ReportData) -> str:
     if not any(row["panel"] == "probe" for row in data.layers):
         return "Not measured."
     lasting = {code: rows for code in data.languages if (rows := _lasting(data.layers, code))}
@@ -113,7 +119,7 @@ def _carried(rows: Sequence[Row], language: str) -> Finding | None:
     return Finding(f"{name}: {said}, {of[0]['n_images']} pairs of scenes.", SHOWN)
 
 
-def _lens(layers: Sequence[Row], language: str) -> Finding:
+def _lens(layers: Sequence[Row], language: str, shown: str) -> Finding:
     name = language_name(language)
     lens = [row for row in layers if row["panel"] == "lens" and row["language"] == language]
     women = {row["layer"]: number(row, "low") for row in lens if row["series"] == "woman"}
@@ -125,5 +131,5 @@ def _lens(layers: Sequence[Row], language: str) -> Finding:
     # The first layer from which on all layers tell the two apart: one layer that happens to is no emergence.
     lasting = [layer for layer in parted if all(later in parted for later in both if later >= layer)]
     if not lasting:
-        return Finding(f"{name}: the logit lens does not tell images of women from images of men in any last layers.", ABSENT)
-    return Finding(f"{name}: from layer {lasting[0]} on the logit lens says woman for images of women and man for images of men.", SHOWN)
+        return Finding(f"{name}: the logit lens does not tell {shown} of women from {shown} of men in any last layers.", ABSENT)
+    return Finding(f"{name}: from layer {lasting[0]} on the logit lens says woman for {shown} of women and man for {shown} of men.", SHOWN)

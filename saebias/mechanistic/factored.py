@@ -25,10 +25,27 @@ class Pca:
     scores_NK: np.ndarray
 
 
-def wide_qr(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """QR factors (Q [m, min(r, m)], R) of the transpose of a right factor [r, m]."""
-    basis, core = np.linalg.qr(right.T)
-    return basis, core
+@dataclass(frozen=True, eq=False)
+class WideSide:
+    """An orthonormal basis of the rows of a wide right factor [r, m], kept as the r x r maps to and from it: the basis itself is never formed.
+
+    `to_rows_KR.T @ basis` is the factor and `basis = to_basis_KR @ factor`; directions of no length are left out, so K is at most r.
+    """
+
+    to_rows_KR: np.ndarray
+    to_basis_KR: np.ndarray
+
+
+def wide_side(right: np.ndarray, block: int = 16_384) -> WideSide:
+    """What many products with one wide right side share, from its Gram matrix in float64; in blocks, so that no second array of its size is made."""
+    gram = np.zeros((len(right), len(right)))
+    for start in range(0, right.shape[1], block):
+        part = right[:, start : start + block].astype(np.float64)
+        gram += part @ part.T
+    values, vectors = np.linalg.eigh(finite(gram, "the product of the right factor with itself"))
+    kept = values > max(values[-1], 0.0) * len(right) * np.finfo(np.float64).eps
+    length_K, vectors_KR = np.sqrt(values[kept]), vectors[:, kept].T
+    return WideSide((length_K[:, None] * vectors_KR).astype(right.dtype), (vectors_KR / length_K[:, None]).astype(right.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +54,8 @@ class FactoredMatrix:
 
     left: np.ndarray
     right: np.ndarray
-    right_qr: tuple[np.ndarray, np.ndarray] | None = None
-    """QR factors of `right.T` (see `wide_qr`), where many products share one wide right side: it is then factored once."""
+    wide: WideSide | None = None
+    """`wide_side(right)`, where many products share one wide right side: it is then factored once."""
 
     # Makes `array @ factored` come here instead of being taken apart by numpy.
     __array_ufunc__ = None
@@ -49,8 +66,8 @@ class FactoredMatrix:
                 raise InputError(f"the {name} factor has {factor.ndim} axes; a factored matrix needs two matrices")
             if not factor.size:
                 raise InputError(f"the {name} factor has shape {factor.shape}: nothing in it; a factored matrix needs rows and columns")
-            # NaN anywhere in a wide right side is in its QR core, too, and that was made once for many products.
-            finite(factor if name == "left" or self.right_qr is None else self.right_qr[1], f"the {name} factor")
+            # NaN anywhere in a wide right side is in its small map, too, and that was made once for many products.
+            finite(factor if name == "left" or self.wide is None else self.wide.to_rows_KR, f"the {name} factor")
         if self.left.shape[1] != self.right.shape[0]:
             raise InputError(f"factors of shape {self.left.shape} and {self.right.shape} cannot be multiplied; their inner sizes must agree")
 
@@ -86,13 +103,16 @@ class FactoredMatrix:
 
     @cached_property
     def _right(self) -> tuple[np.ndarray, np.ndarray]:
-        return wide_qr(self.right) if self.right_qr is None else self.right_qr
+        """QR factors of `right.T`."""
+        basis, core = np.linalg.qr(self.right.T)
+        return basis, core
 
     @cached_property
     def _core(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(basis of the left factor, U, S, Vt of the small product between the two bases)."""
         left_basis, left_core = np.linalg.qr(self.left)
-        return left_basis, *np.linalg.svd(left_core @ self._right[1].T)
+        right_core = self._right[1] if self.wide is None else self.wide.to_rows_KR
+        return left_basis, *np.linalg.svd(left_core @ right_core.T)
 
     def svd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(U [n, k], S [k] descending, Vt [k, m]), k = min(n, r, m): the dense SVD without its zero part."""
@@ -102,7 +122,8 @@ class FactoredMatrix:
     def right_vectors(self, count: int) -> np.ndarray:
         """The first right singular vectors [at most `count`, m], unit rows: a wide product's others need not be formed."""
         _, _, s, vt = self._core
-        return vt[: min(count, len(s))] @ self._right[0].T
+        chosen = vt[: min(count, len(s))]
+        return chosen @ self._right[0].T if self.wide is None else (chosen @ self.wide.to_basis_KR) @ self.right
 
     @property
     def singular_values(self) -> np.ndarray:
@@ -124,7 +145,7 @@ class FactoredMatrix:
 
     def norm(self) -> float:
         """Frobenius norm, from the two r x r Gram matrices."""
-        right_gram = self.right @ self.right.T if self.right_qr is None else self.right_qr[1].T @ self.right_qr[1]
+        right_gram = self.right @ self.right.T if self.wide is None else self.wide.to_rows_KR.T @ self.wide.to_rows_KR
         return float(np.sqrt(max(0.0, ((self.left.T @ self.left) * right_gram).sum())))
 
     def rank(self, energy: float | None = None) -> int:
@@ -156,7 +177,7 @@ class FactoredMatrix:
 
     def centred_rows(self) -> FactoredMatrix:
         """The product with the mean row taken off each row: exact, by centring the left factor alone."""
-        return FactoredMatrix(self.left - self.left.mean(axis=0), self.right, self.right_qr)
+        return FactoredMatrix(self.left - self.left.mean(axis=0), self.right, self.wide)
 
     def pca(self, k: int) -> Pca:
         """The first k principal components of the rows, centred."""

@@ -17,7 +17,7 @@ from saebias.stages.dictionaries import main_dictionaries
 from saebias.stages.model_access import model_files, open_model
 
 if TYPE_CHECKING:
-    from saebias.mechanistic.factored import FactoredMatrix
+    from saebias.mechanistic.factored import FactoredMatrix, WideSide
     from saebias.vlm.loading import LoadedModel
 
 Matrix = tuple["FactoredMatrix", dict[str, Any]]
@@ -37,16 +37,16 @@ def factored_tables(ctx: StageContext, source: Source, loaded: LoadedModel) -> t
     from threadpoolctl import threadpool_limits
 
     from saebias.mechanistic.circuits import direction_rows, spectrum_row, token_texts, unembedding
-    from saebias.mechanistic.factored import wide_qr
+    from saebias.mechanistic.factored import wide_side
 
     to_words_DV, text = unembedding(loaded.adapter), token_texts(loaded.tokenizer.decode)
     spectra, directions = [], []
     # Many small factorisations: a second thread only waits.
     # Once for all layers: over a large vocabulary this is most of the work.
-    words_qr = wide_qr(to_words_DV)
+    words_side = wide_side(to_words_DV)
     with threadpool_limits(1), ctx.reporter.task("factoring", len(source.hooks), "layers") as task:
         for layer in sorted({hook.layer for hook in source.hooks}):
-            for product, place in _matrices(ctx, source, loaded, to_words_DV, words_qr, layer):
+            for product, place in _matrices(ctx, source, loaded, to_words_DV, words_side, layer):
                 spectra.append(
                     {name: none_if_nan(value) if isinstance(value, float) else value for name, value in asdict(spectrum_row(product, **place)).items()}
                 )
@@ -58,9 +58,7 @@ def factored_tables(ctx: StageContext, source: Source, loaded: LoadedModel) -> t
     return spectra, directions
 
 
-def _matrices(
-    ctx: StageContext, source: Source, loaded: LoadedModel, to_words_DV: np.ndarray, words_qr: tuple[np.ndarray, np.ndarray], layer: int
-) -> Iterator[Matrix]:
+def _matrices(ctx: StageContext, source: Source, loaded: LoadedModel, to_words_DV: np.ndarray, words_side: WideSide, layer: int) -> Iterator[Matrix]:
     """The matrices of one layer with their names."""
     from saebias.mechanistic.circuits import activation_matrix, head_circuits
     from saebias.mechanistic.factored import FactoredMatrix
@@ -68,7 +66,7 @@ def _matrices(
     for dictionary in main_dictionaries(ctx):
         if dictionary.hook.layer == layer and dictionary.hook.site == "resid_post":
             w_dec_FD = dictionary.sae.W_dec_FD.detach().float().cpu().numpy()
-            yield FactoredMatrix(w_dec_FD, to_words_DV, words_qr), {"matrix": "dictionary to words", "layer": layer}
+            yield FactoredMatrix(w_dec_FD, to_words_DV, words_side), {"matrix": "dictionary to words", "layer": layer}
     try:
         heads = head_circuits(loaded.adapter, layer)
     except ModelError as error:

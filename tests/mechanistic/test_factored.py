@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saebias.errors import InputError
-from saebias.mechanistic.factored import FactoredMatrix, wide_qr
+from saebias.mechanistic.factored import FactoredMatrix, wide_side
 from saebias.stats import similarity
 
 
@@ -107,13 +107,26 @@ def test_bad_factors_are_named() -> None:
 def test_a_right_side_that_is_factored_once_gives_every_product_the_same_answers() -> None:
     rng = np.random.default_rng(8)
     right = rng.normal(size=(6, 90))
-    shared = wide_qr(right)
+    shared = wide_side(right, block=32)
     for n in (4, 6, 20):
         left = rng.normal(size=(n, 6))
         one, other = FactoredMatrix(left, right), FactoredMatrix(left, right, shared)
         np.testing.assert_allclose(other.singular_values, np.linalg.svd(left @ right)[1][: min(n, 6)], rtol=1e-10)
         np.testing.assert_allclose(other.norm(), np.linalg.norm(left @ right), rtol=1e-12)
-        for ours, theirs in zip(other.svd(), one.svd(), strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=1e-10)
-        np.testing.assert_allclose(other.right_vectors(3), one.svd()[2][:3], atol=1e-10)
+        u, s, vt = other.svd()
+        np.testing.assert_allclose((u * s) @ vt, left @ right, atol=1e-9)
+        np.testing.assert_allclose(vt @ vt.T, np.eye(len(s)), atol=1e-9)
+        # A singular vector has no sign of its own.
+        np.testing.assert_allclose(np.abs(other.right_vectors(3)), np.abs(one.svd()[2][:3]), atol=1e-9)
         np.testing.assert_allclose(other.centred_rows().singular_values, one.centred_rows().singular_values, atol=1e-10)
+
+
+def test_a_wide_side_of_lower_rank_leaves_out_what_has_no_length() -> None:
+    rng = np.random.default_rng(9)
+    right = rng.normal(size=(6, 2)) @ rng.normal(size=(2, 90))
+    left = rng.normal(size=(20, 6))
+    product = FactoredMatrix(left, right, wide_side(right))
+    assert product.rank() == len(product.singular_values) == 2
+    u, s, vt = product.svd()
+    np.testing.assert_allclose((u * s) @ vt, left @ right, atol=1e-9)
+    assert wide_side(np.zeros((3, 8))).to_rows_KR.shape == (0, 3)

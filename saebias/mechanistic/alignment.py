@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from saebias.errors import InputError, NotEnoughData
-from saebias.stats.checks import cluster_index, finite, same_rows
+from saebias.stats.checks import cluster_index, same_rows, table
 from saebias.stats.probing import probe, probe_transfer
 from saebias.stats.similarity import direction_cosine, linear_cka, linear_cka_of_pairings, procrustes_r2
 
@@ -56,8 +56,12 @@ class PairedActivations:
     cluster_N: np.ndarray
 
     def __post_init__(self) -> None:
-        finite(self.en_ND, "English activations")
-        finite(self.ar_ND, "Arabic activations")
+        for name, what in (("en_ND", "English activations"), ("ar_ND", "Arabic activations")):
+            given = np.asarray(getattr(self, name))
+            table(given, what)
+            object.__setattr__(self, name, given)
+        for name in ("gender_N", "cluster_N"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
         same_rows(english=self.en_ND, arabic=self.ar_ND, gender=self.gender_N, cluster=self.cluster_N)
 
     @property

@@ -41,6 +41,8 @@ def associate(codes: SparseCodes, labels: ArrayLike, clusters: ArrayLike, *, n_p
     p = (1 + #{|AUROC_r - .5| >= |AUROC - .5|}) / (R + 1) with labels permuted among clusters; intervals by Obuchowski 1997 (Biometrics 53:567) on the Wilson
     scale. Raises InputError when a label is missing or a cluster holds both.
     """
+    if not codes.n_latents:
+        raise InputError(f"codes have no latents (shape ({codes.n_rows}, 0)); hand in a column for each")
     if n_permutations < 1:
         raise InputError(f"{n_permutations} permutations give no p; ask for 99 at least")
     y_N = binary(labels, "visible gender")

@@ -15,7 +15,7 @@ from scipy import sparse, stats
 from saebias.errors import InputError
 from saebias.mechanistic.alignment import AlignmentRow, PairedActivations, alignment_rows, jackknife_half_width
 from saebias.mechanistic.codes import SparseCodes
-from saebias.stats.checks import binary, cluster_index, same_rows
+from saebias.stats.checks import binary, cluster_index, finite, same_rows
 from saebias.stats.effects import permute_within
 from saebias.stats.equivalence import verdict as equivalence_verdict
 from saebias.stats.probing import probe
@@ -130,6 +130,7 @@ def latent_effect_rows(
     distribution says). Intervals by the delete-a-group jackknife over clusters; none for the overlap, which moves in steps. Ceiling 1.
     """
     en, ar = SparseCodes.of(en, "English codes"), SparseCodes.of(ar, "Arabic codes")
+    gender_N, clusters_N = np.asarray(gender_N), np.asarray(clusters_N)
     same_rows(english=en, arabic=ar, gender=gender_N, clusters=clusters_N)
     if en.n_latents != ar.n_latents:
         raise InputError(f"English codes have {en.n_latents} latents, Arabic {ar.n_latents}; effects compare only within one joint dictionary")
@@ -216,6 +217,8 @@ def causal_transfer_row(
     crossed - own; the note says whether they are equivalent within `margin`, different, or undecided. Ceiling 0, floor minus the mean own effect
     (no transfer at all).
     """
+    own_N, crossed_N = finite(own_N, "own effects"), finite(crossed_N, "crossed effects")
+    same_rows(own=own_N, crossed=crossed_N, clusters=clusters_N)
     found = paired_difference(crossed_N, own_N, clusters_N, seed=seed)
     said = {"present": "different", "negligible": f"equivalent within {margin:g}", "undecided": "undecided"}[equivalence_verdict(found, margin)]
     return AlignmentRow(layer, measure, found.value, found.low, found.high, -float(np.mean(own_N)), 0.0, found.n_rows, found.n_clusters, said)

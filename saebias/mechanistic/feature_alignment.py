@@ -107,7 +107,7 @@ class CrossLingualFeatureAligner:
         matches = []
         for row, column, score in zip(rows_K, columns_K, score_K, strict=True):
             first, second = int(kept_en[row]), int(kept_ar[column])
-            correlation = float(correlation_KK[row, column])
+            correlation = float(np.clip(correlation_KK[row, column], -1, 1))
             feature_en, feature_ar = en.features[first], ar.features[second]
             cosine = _cosine(en, ar, first, second)
             same = feature_en == feature_ar

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saebias.errors import InputError, NotEnoughData
-from saebias.stats.checks import finite, same_rows
+from saebias.stats.checks import finite, same_rows, table
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class GenderAxes:
 
 def fit_gender_axes(x_ND: np.ndarray, language: Sequence[str], visual_gender: Sequence[str]) -> GenderAxes:
     """Axes from rows of both languages, women and men among them (ambiguous rows only help to find z). Raises InputError where a group is missing."""
-    x_ND, language_N, gender_N = finite(x_ND, "activations"), np.asarray(language), np.asarray(visual_gender)
+    x_ND, language_N, gender_N = table(x_ND, "activations"), np.asarray(language), np.asarray(visual_gender)
     same_rows(x=x_ND, language=language_N, visual_gender=gender_N)
     english_D, arabic_D = (_direction(x_ND, language_N, gender_N, spoken) for spoken in ("en", "ar"))
     x_axis_D = english_D / np.linalg.norm(english_D)

@@ -73,6 +73,8 @@ class _GrammarAnalyzer:
 
     def _test(self, sae_id: str, codes: SparseCodes, y_N: np.ndarray, held_N: np.ndarray, unit_N: np.ndarray, follows: str, seed: int) -> list[GrammarRow]:
         """Stratified rank association, labels permuted among units (lexemes, picture groups) within strata of the variable held fixed."""
+        if not codes.n_latents:
+            raise InputError(f"codes have no latents (shape ({codes.n_rows}, 0)); hand in a column for each")
         useful = np.isin(held_N, [stratum for stratum in np.unique(held_N) if len(np.unique(y_N[held_N == stratum])) == 2])
         if not useful.any():
             raise InputError(f"form and meaning go together in all {len(y_N)} words; only words where they part can tell which one a latent follows")

@@ -77,6 +77,7 @@ class InteractionPatternAnalyzer:
         0 do not obey the normal law, which finds pairs in most draws of permuted labels.
         """
         codes = SparseCodes.of(codes)
+        gender_N, clusters_N = np.asarray(gender_N), np.asarray(clusters_N)
         same_rows(codes=codes, gender=gender_N, clusters=clusters_N)
         _check_shortlist(features, codes.n_latents)
         matrix_NK = codes.matrix.tocsr().astype(np.float64)
@@ -89,7 +90,8 @@ class InteractionPatternAnalyzer:
         first, second = (kept[index] for index in np.triu_indices(len(kept), 1))
         if not len(first):
             return []
-        testable_K = fires_2K.min(axis=0) >= self.min_clusters_firing
+        varies_K = np.all([np.ptp(mean_GK, axis=0) > 0 for mean_GK in means.values()], axis=0)
+        testable_K = (fires_2K.min(axis=0) >= self.min_clusters_firing) & varies_K
         tested = testable_K[first] & testable_K[second]
         correlation = {shown: np.where(tested, _rank_correlation(mean_GK)[first, second], np.nan) for shown, mean_GK in means.items()}
         z = _fisher(correlation["F"], n_women, correlation["M"], n_men)
@@ -102,7 +104,7 @@ class InteractionPatternAnalyzer:
         rows = []
         for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             values = (float(column[number]) for column in (correlation["F"], correlation["M"], z, p, q))
-            note = "" if tested[number] else _too_rare(features, (a, b), fires_2K)
+            note = "" if tested[number] else _untestable(features, (a, b), fires_2K, varies_K, self.min_clusters_firing)
             rows.append(PairRow(features[a], features[b], float(pmi_KK[a, b]), *values, int(both_KK[a, b]), n_women, n_men, note))
         return sorted(rows, key=lambda row: (np.isnan(row.p), row.p))
 
@@ -127,8 +129,11 @@ def causal_pair(
     return CausalPairRow(a, b, *means, departure.value, departure.low, departure.high, departure.n_rows, departure.n_clusters)
 
 
-def _too_rare(features: Sequence[FeatureRef], pair: tuple[int, int], fires_2K: np.ndarray) -> str:
-    """Why a pair has no difference of correlations: its rarest latent, and where."""
+def _untestable(features: Sequence[FeatureRef], pair: tuple[int, int], fires_2K: np.ndarray, varies_K: np.ndarray, least: int) -> str:
+    """Why a pair has no difference of correlations: its rarest latent, and where; or one that is everywhere the same."""
+    constant = [latent for latent in pair if not varies_K[latent]]
+    if constant and fires_2K[:, list(pair)].min() >= least:
+        return f"latent {features[constant[0]].index} is equally active on all picture groups of women or of men: no correlation there"
     side, latent = min(((side, latent) for latent in pair for side in (0, 1)), key=lambda place: fires_2K[place])
     return f"latent {features[latent].index} fires on {fires_2K[side, latent]} picture groups of {('women', 'men')[side]}: no correlation there"
 

@@ -55,6 +55,7 @@ class LanguageSpecificFeatureIdentifier:
     ) -> list[SpecificityRow]:
         """One row per latent, from codes (dense [N, F], or sparse) of the same clear images (F, M; others are left out) in both languages."""
         en, ar = SparseCodes.of(en, "English codes"), SparseCodes.of(ar, "Arabic codes")
+        gender_N, clusters_N = np.asarray(gender_N), np.asarray(clusters_N)
         same_rows(english=en, arabic=ar, gender=gender_N, clusters=clusters_N)
         if en.n_latents != ar.n_latents:
             raise InputError(f"English codes have {en.n_latents} latents, Arabic {ar.n_latents}; both must come from dictionary {sae_id}")

@@ -39,7 +39,11 @@ class ProbeRows:
     """Whether the prompt itself showed the caption before these rows; a probe then says so, whatever the offsets."""
 
     def __post_init__(self) -> None:
+        for name in ("x_ND", "is_female_N", "image_N", "cluster_N", "context_N"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
         finite(self.x_ND, "probe activations")
+        if self.x_ND.ndim != 2:
+            raise InputError(f"probe activations have shape {self.x_ND.shape}; hand in [rows, dimensions]")
         same_rows(x=self.x_ND, is_female=self.is_female_N, image=self.image_N, cluster=self.cluster_N, context=self.context_N)
         if len(np.unique(self.image_N)) < len(self.image_N):
             raise InputError("a probe's rows name an image twice; pool its tokens, or take one")
@@ -175,6 +179,8 @@ def check_place(place: ProbePlace, data: ProbeRows) -> None:
 
 def pool_tokens(x_TD: np.ndarray, image_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(x_ND, image_N): the mean over each image's tokens, images in the order of `np.unique`; for probes only, never for a dictionary."""
+    x_TD, image_T = np.asarray(x_TD), np.asarray(image_T)
+    same_rows(x=x_TD, image=image_T)
     image_N = np.unique(image_T)
     index_T, n_images = cluster_index(image_T)
     # Sorted by image, the sums are segments: a hundred times faster than adding rows one by one.

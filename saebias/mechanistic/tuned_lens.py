@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saebias.errors import InputError
 from saebias.mechanistic.lens import Unembed
+from saebias.stats.checks import finite, same_rows
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ def fit_tuned_lens(
     Held-out rows must be other images (the caller's split says so). Raises InputError when a side of the split is empty.
     """
     config = config or TunedLensConfig()
+    if x_LND.ndim != 3 or x_LND.shape[1:] != final_ND.shape:
+        raise InputError(f"activations of shape {tuple(x_LND.shape)}, last layer's {tuple(final_ND.shape)}; hand in [layers, rows, width] and [rows, width]")
+    for x_ND in (*x_LND, final_ND):
+        finite(x_ND.float().numpy(force=True), "activations")
     held_N = torch.from_numpy(np.asarray(is_held_out_N, dtype=bool))
+    same_rows(activations=final_ND, is_held_out=held_N)
     if not 0 < int(held_N.sum()) < len(held_N):
         raise InputError(f"{int(held_N.sum())} of {len(held_N)} rows are held out; a tuned lens needs rows to fit and rows to judge it by")
     with torch.no_grad():

@@ -188,5 +188,5 @@ MECHANISTIC_INTERACTIONS = latents_stage(
     needs=("train",),
     reads=("model", "mechanistic.pair_latents", "mechanistic.causal_images"),
     seconds=12.0,
-    version=2,
+    version=3,
 )

@@ -20,6 +20,14 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
+def table(values: ArrayLike, name: str) -> np.ndarray:
+    """`values` as a finite float64 matrix [N, D] with a column at least; raises InputError naming its shape."""
+    array = finite(values, name)
+    if array.ndim != 2 or not array.shape[1]:
+        raise InputError(f"{name} have shape {array.shape}; hand in [rows, dimensions], one dimension at least")
+    return array
+
+
 def same_rows(**arrays: Sized) -> int:
     """The row count the arrays share; raises InputError when they differ or there is none."""
     counts = {name: len(array) for name, array in arrays.items()}
@@ -45,6 +53,9 @@ def binary(labels: ArrayLike, name: str = "labels") -> np.ndarray:
 
 
 def cluster_index(clusters: ArrayLike) -> tuple[np.ndarray, int]:
-    """Each row's cluster number (in the order of `np.unique`) and the number of clusters G."""
-    names, index_N = np.unique(np.asarray(clusters), return_inverse=True)
+    """Each row's cluster number (in the order of `np.unique`) and the number of clusters G; raises InputError where a row has none (NaN)."""
+    clusters_N = np.asarray(clusters)
+    if clusters_N.dtype.kind == "f" and np.isnan(clusters_N).any():
+        raise InputError(f"{int(np.isnan(clusters_N).sum())} of {len(clusters_N)} rows have no cluster (NaN); give each row one, its own where it stands alone")
+    names, index_N = np.unique(clusters_N, return_inverse=True)
     return index_N.reshape(-1), len(names)

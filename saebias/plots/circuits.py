@@ -100,7 +100,7 @@ def _draw_effects(axes: Axes, rows: list[Row], part: str) -> None:
     """One line per kind of token (decoder) or component (tower) and direction, and the total; the legend names the first direction's."""
     is_decoder = part == "decoder"
     column, known = ("token_kind", tuple(KIND_COLOURS)) if is_decoder else ("component", COMPONENTS)
-    for series, marker in zip(distinct(rows, column, known), "osD^v", strict=False):
+    for series, marker in zip(distinct(rows, column, known), "osD^v" if is_decoder else "PX", strict=False):
         colour = (KIND_COLOURS if is_decoder else COMPONENT_COLOURS).get(series, INK)
         name = KIND_NAMES.get(series, series) if is_decoder else f"tower {_name(series)}"
         for way, style in DIRECTION_STYLES.items():

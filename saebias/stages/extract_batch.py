@@ -5,7 +5,7 @@ Legend: N kept rows, L hook points, D model dimension, B rows of a pass, T colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from saebias.config.schema import Config
 from saebias.errors import InputError, ModelError
+from saebias.stages.extract_beginnings import Beginnings, Begun
 from saebias.stages.extract_passes import Places, chunks
 from saebias.stages.extract_pictures import Maker, Ready
 from saebias.stages.extract_plan import Item
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saebias.identifiers import HookPoint
-    from saebias.vlm.forward import PrefixState
     from saebias.vlm.images import ImageFeatures
     from saebias.vlm.loading import LoadedModel
     from saebias.vlm.prompts import PromptTokens
@@ -54,16 +54,8 @@ class Done:
         return self
 
 
-@dataclass(frozen=True, eq=False)
-class _Begun:
-    """A prefix state and, per picture of the batch, its row in it."""
-
-    state: PrefixState
-    row_of: Mapping[int, int]
-
-
 class Extractor:
-    """A model at work; it remembers tokens of prompts and states behind them from batch to batch."""
+    """A model at work; it remembers the tokens of prompts from batch to batch."""
 
     def __init__(
         self,
@@ -78,10 +70,10 @@ class Extractor:
         self.cfg, self.loaded, self.hooks, self.words, self.budget = cfg, loaded, list(hooks), words, budget
         image_token = loaded.adapter.image_token_id if loaded.adapter.has_image_tokens and loaded.processor is not None else None
         self.policy = Policy(cfg.extract.tokens, image_token, loaded.adapter.is_prefix_lm, seed)
+        self._beginnings = Beginnings(loaded, hooks, image_token)
         self._closed_sets = closed_sets
         self._prompts: dict[tuple[str, bytes], PromptTokens] = {}
         self._commons: dict[tuple[ClosedSet, str], tuple[int, ...]] = {}
-        self._text_states: dict[tuple[int, ...], PrefixState] = {}
         self._trying = (0, 0)
         # One for all shards: it holds a copy of the processor, and large vocabularies take their time to copy.
         self.maker = Maker(loaded)
@@ -133,9 +125,9 @@ class Extractor:
             # The vision tower sees each picture once, for both languages and all captions.
             features = None if ready.pixels is None else encode_pixels(self.loaded, ready.pixels)
             rows = self._rows(ready, features, done)
-            for begun, part in self._begun(rows, features):
+            for begun, part in self._beginnings.of(rows, features, self.budget.tokens):
                 for chunk in chunks(part, self.budget.tokens):
-                    self._trying = len(chunk), sum(row.length for row in chunk)
+                    self._trying = len(chunk), sum(alike[0].length for alike in chunk)
                     self._run_pass(chunk, begun, features, ready.pictures, target)
         except torch.AcceleratorError as error:
             samples = sorted({item.sample.sample_id for items in ready.groups for item in items})
@@ -203,64 +195,31 @@ class Extractor:
             self._commons[key] = tokens[0][: common_prefix(tokens)]
         return self._commons[key]
 
-    def _begun(self, rows: Sequence[Row], features: ImageFeatures | None) -> Iterator[tuple[_Begun | None, list[Row]]]:
-        """The rows by what they begin with, each with the state behind that, where there is one to share."""
-        groups: dict[tuple[int, ...], list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.prompt.ids[: self._shared_columns(row)], []).append(row)
-        alone: list[Row] = []
-        for beginning, part in groups.items():
-            pictures = list(dict.fromkeys(row.picture for row in part))
-            if beginning and len(part) > (len(pictures) if self.policy.image_token_id is not None else 1):
-                yield self._state(beginning, part, pictures, features), part
-            else:
-                alone += part
-        if alone:
-            yield None, alone
-
-    def _shared_columns(self, row: Row) -> int:
-        """How many of a row's first tokens are computed alike for all rows that begin with them and show the same picture."""
-        image_token = self.policy.image_token_id
-        if image_token is None:
-            # Without a picture the prompt is shared, but for its last token: every pass needs one. Cross-attention models see a picture at every token.
-            return len(row.prompt.ids) - 1 if self.loaded.processor is None and not self.cfg.extract.caption_in_prompt else 0
-        end = max((place + 1 for place, token in enumerate(row.prompt.ids) if token == image_token), default=0)
-        return 0 if self.policy.is_prefix_lm or end == len(row.prompt.ids) else end
-
-    def _state(self, beginning: tuple[int, ...], rows: Sequence[Row], pictures: Sequence[int], features: ImageFeatures | None) -> _Begun:
-        from saebias.vlm.forward import image_prefix, text_prefix
-        from saebias.vlm.inputs import token_inputs
-
-        if features is None:
-            if beginning not in self._text_states:
-                inputs = token_inputs(self.loaded, [rows[0].prompt], [()], None)
-                self._text_states[beginning] = text_prefix(self.loaded, inputs, len(beginning), hook_points=self.hooks)
-            return _Begun(self._text_states[beginning], dict.fromkeys(pictures, 0))
-        first = {row.picture: row.prompt for row in reversed(rows)}
-        inputs = token_inputs(self.loaded, [first[picture] for picture in pictures], [()] * len(pictures), features.take(pictures))
-        state = image_prefix(self.loaded, inputs, hook_points=self.hooks)
-        return _Begun(state, {picture: number for number, picture in enumerate(pictures)})
-
-    def _run_pass(self, rows: Sequence[Row], begun: _Begun | None, features: ImageFeatures | None, pictures: Sequence[Picture], target: Target) -> None:
+    def _run_pass(
+        self, chunk: Sequence[list[Row]], begun: Begun | None, features: ImageFeatures | None, pictures: Sequence[Picture], target: Target
+    ) -> None:
+        """Run one of each of the rows that are alike, and store the vectors of all."""
         from saebias.vlm.forward import activations_behind
         from saebias.vlm.inputs import token_inputs
 
-        prompts, captions = [row.prompt for row in rows], [row.caption for row in rows]
-        taken = None if features is None else features.take([row.picture for row in rows])
-        cross = self._cross_attention(rows, pictures) if features is None and pictures else None
+        firsts, rows = [alike[0] for alike in chunk], [row for alike in chunk for row in alike]
+        pass_row_B = np.repeat(np.arange(len(chunk)), [len(alike) for alike in chunk])
+        prompts, captions = [row.prompt for row in firsts], [row.caption for row in firsts]
+        taken = None if features is None else features.take([row.picture for row in firsts])
+        cross = self._cross_attention(firsts, pictures) if features is None and pictures else None
         inputs = token_inputs(self.loaded, prompts, captions, taken, cross_attention=cross)
         prefix, columns, state_row_B = None, 0, np.zeros(len(rows), dtype=np.int64)
         if begun is not None:
-            state_row_B = np.array([begun.row_of[row.picture] for row in rows])
-            prefix, columns = begun.state.take(state_row_B.tolist(), inputs, with_seen=False), begun.state.columns
-        places = Places.of(rows, columns, state_row_B)
+            state_row_B = np.array([begun.state_row(row) for row in rows])
+            prefix, columns = begun.state.take([begun.state_row(row) for row in firsts], inputs, with_seen=False), begun.state.columns
+        places = Places.of(rows, columns, pass_row_B, state_row_B)
         wants_sums = target.pooled is not None
         seen = activations_behind(
             self.loaded,
             inputs,
             self.hooks,
             prefix,
-            lambda x_BTD: (x_BTD[places.new_index], pooled_sums(x_BTD, rows, columns) if wants_sums else None),
+            lambda x_BTD: (x_BTD[places.new_index], pooled_sums(x_BTD[pass_row_B], rows, columns) if wants_sums else None),
         )
         sums_LBKD = []
         for number, hook in enumerate(self.hooks):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saebias.stages.extract_rows import Row
+from saebias.stages.extract_rows import Ids, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Places:
     """Where the kept vectors of a pass come from and go to: those behind the shared prefix (`new`), and those in it (`old`).
 
-    `*_index` are (row, column) index tensors into the pass or the prefix state, `*_place` rows of the shard, `*_row` rows of the pass.
+    `*_index` are (row, column) index tensors into the pass or the prefix state, `*_place` rows of the shard, `*_row` which of the rows it was.
     """
 
     new_index: tuple[Tensor, Tensor]
@@ -29,8 +29,8 @@ class Places:
     old_row: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Row], columns: int, state_row_B: np.ndarray) -> Places:
-        """The places of a pass whose first `columns` positions are in the prefix state's rows `state_row_B`."""
+    def of(cls, rows: Sequence[Row], columns: int, pass_row_B: np.ndarray, state_row_B: np.ndarray) -> Places:
+        """The places of `rows`, which stand in rows `pass_row_B` of a pass whose first `columns` positions are in the prefix state's rows `state_row_B`."""
         import torch
 
         counts = [len(row.position_N) for row in rows]
@@ -44,7 +44,7 @@ class Places:
             return torch.from_numpy(row), torch.from_numpy(column)
 
         return cls(
-            index(row_N[is_new], position_N[is_new] - columns),
+            index(pass_row_B[row_N[is_new]], position_N[is_new] - columns),
             place_N[is_new],
             row_N[is_new],
             index(state_row_B[row_N[~is_new]], position_N[~is_new]),
@@ -53,13 +53,16 @@ class Places:
         )
 
 
-def chunks(rows: Iterable[Row], budget: int) -> Iterator[list[Row]]:
-    """Rows of like length together, at most `budget` tokens (padding counted) to a pass, one row at least."""
-    part: list[Row] = []
+def chunks(rows: Iterable[Row], budget: int) -> Iterator[list[list[Row]]]:
+    """Rows of like length together, at most `budget` tokens (padding counted) to a pass, one row at least; rows of the same tokens and picture count once."""
+    same: dict[tuple[int, Ids], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.length):
-        if part and (len(part) + 1) * row.length > budget:
+        same.setdefault((row.picture, row.ids), []).append(row)
+    part: list[list[Row]] = []
+    for alike in same.values():
+        if part and (len(part) + 1) * alike[0].length > budget:
             yield part
             part = []
-        part.append(row)
+        part.append(alike)
     if part:
         yield part

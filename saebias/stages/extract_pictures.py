@@ -22,6 +22,8 @@ Thing = TypeVar("Thing")
 
 AHEAD = 2
 """Batches made ready in advance: more only take memory."""
+TEXT_PASSES = 4
+"""Passes' worth of captions in a batch without pictures: among more captions more begin alike, and what they begin with is run once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +96,11 @@ class Maker:
 def picture_batches(items: Sequence[Item], *, budget: int, batch_size: int, by_picture: bool) -> list[list[list[Item]]]:
     """The items of a shard in batches: all captions of a picture together, pictures of one size and captions of like length beside each other.
 
-    A batch has at most `batch_size` pictures, and at most `budget` tokens where each has one row; without pictures a batch is one group.
+    A batch has at most `batch_size` pictures, and at most `budget` tokens where each has one row; without pictures a batch is one group of several passes.
     """
     if not by_picture:
         ordered = sorted(items, key=lambda item: item.n_tokens)
-        return [[group] for group in _cut(ordered, [item.n_tokens for item in ordered], budget, len(items))]
+        return [[group] for group in _cut(ordered, [item.n_tokens for item in ordered], TEXT_PASSES * budget, len(items))]
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.sample.image_path, []).append(item)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,10 +79,15 @@ class Row:
         """Tokens of the row."""
         return len(self.prompt.ids) + len(self.caption)
 
+    @cached_property
+    def ids(self) -> Ids:
+        """Token ids."""
+        return (*self.prompt.ids, *self.caption)
+
     @property
     def ids_P(self) -> np.ndarray:
-        """Token ids."""
-        return np.array([*self.prompt.ids, *self.caption])
+        """Token ids as an array."""
+        return np.array(self.ids)
 
 
 def rows_of(item: Item, picture: int, spoken: Spoken, policy: Policy) -> list[Row]:

@@ -199,8 +199,10 @@ class PrefixState:
 
 
 @torch.no_grad()
-def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Sequence[HookPoint] = ()) -> PrefixState:
+def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Sequence[HookPoint] = (), activations_only: bool = False) -> PrefixState:
     """The state behind the last image token; edits of `after_image` or `caption` positions leave it unchanged, and other prompts of the same pictures share it.
+
+    With `activations_only` the layers behind the last hook point are not run: only passes that read these hook points and no logits may continue it.
 
     Raises ModelError for models whose picture's activations depend on the prompt behind it or that have no image tokens,
     and InputError for rows whose pictures do not end at the same column (batch by prompt).
@@ -215,17 +217,19 @@ def image_prefix(loaded: LoadedModel, inputs: ModelInputs, *, hook_points: Seque
     if columns == inputs.input_ids_BT.shape[1]:
         raise InputError("the prompt ends with the picture, so nothing follows the image prefix; do without one")
     cache = new_cache(loaded)
-    with hooks.capture(loaded.adapter, hook_points) as seen:
+    with hooks.capture(loaded.adapter, hook_points, stop_early=activations_only) as seen:
         run(loaded, piece_of(inputs, 0, columns), cache=cache, logits="none")
     return PrefixState(inputs, cache, columns, seen)
 
 
 @torch.no_grad()
-def text_prefix(loaded: LoadedModel, inputs: ModelInputs, columns: int, *, hook_points: Sequence[HookPoint] = ()) -> PrefixState:
-    """The state behind the first `columns` tokens of rows without a picture, to be continued by all rows that begin with them."""
+def text_prefix(
+    loaded: LoadedModel, inputs: ModelInputs, columns: int, *, hook_points: Sequence[HookPoint] = (), activations_only: bool = False
+) -> PrefixState:
+    """The state behind the first `columns` tokens of rows without a picture, to be continued by all rows that begin with them; see `image_prefix`."""
     assert inputs.features is None and inputs.cross_attention is None, "a picture's tokens must not be cut; use image_prefix"
     cache = new_cache(loaded)
-    with hooks.capture(loaded.adapter, hook_points) as seen:
+    with hooks.capture(loaded.adapter, hook_points, stop_early=activations_only) as seen:
         run(loaded, piece_of(inputs, 0, columns), cache=cache, logits="none")
     return PrefixState(inputs, cache, columns, seen)
 

@@ -30,6 +30,10 @@ WorkerOption = Annotated[
     str | None,
     typer.Option("--worker", help="Be worker i of n (from 0) that share the work, each started by itself. A SLURM job array says it.", metavar="I/N"),
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option("--verify", help="Run nothing: read back what was written and compare it with its recorded SHA-256; exit code 2 if it differs."),
+]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings.")]
 
 
@@ -40,11 +44,12 @@ def _stage_command(group: str | None, name: str, help_text: str) -> None:
         only: OnlyOption = None,
         force: ForceOption = False,
         dry_run: DryOption = False,
+        verify: VerifyOption = False,
         quiet: QuietOption = False,
     ) -> None:
         from saebias.cli.stages import run_group
 
-        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet)
+        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, verify=verify, quiet=quiet)
         raise typer.Exit(code)
 
     app.command(name, help=help_text)(command)
@@ -58,11 +63,12 @@ def _shared_command(group: str, help_text: str) -> None:
         worker: WorkerOption = None,
         force: ForceOption = False,
         dry_run: DryOption = False,
+        verify: VerifyOption = False,
         quiet: QuietOption = False,
     ) -> None:
         from saebias.cli.stages import run_group
 
-        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=worker)
+        code = run_group(group, config, set_ or [], only or [], force=force, dry_run=dry_run, verify=verify, quiet=quiet, worker=worker)
         raise typer.Exit(code)
 
     app.command(group, help=help_text)(command)
@@ -89,6 +95,7 @@ def train(
     hook: Annotated[list[str] | None, typer.Option("--hook", help="Hook point of each --import, such as L03.resid_post.", metavar="HOOK")] = None,
     force: ForceOption = False,
     dry_run: DryOption = False,
+    verify: VerifyOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train or import dictionaries."""
@@ -96,7 +103,7 @@ def train(
     from saebias.cli.stages import run_group
 
     imports = import_overrides(import_ or [], hook or [])
-    code = run_group("train", config, [*(set_ or []), *imports], only or [], force=force, dry_run=dry_run, quiet=quiet, worker=worker)
+    code = run_group("train", config, [*(set_ or []), *imports], only or [], force=force, dry_run=dry_run, verify=verify, quiet=quiet, worker=worker)
     for override in imports:
         typer.echo(f"the commands after it need: --set '{override}'", err=True)
     raise typer.Exit(code)

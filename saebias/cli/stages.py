@@ -19,6 +19,7 @@ from saebias.pipeline.crews import parse_slot, slot_of_array
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages, with_parts_needed
 from saebias.pipeline.runner import run_stages
 from saebias.pipeline.stage import Estimate
+from saebias.pipeline.verifying import verify_runs
 from saebias.stages.model_presence import absent_model
 from saebias.stages.registry import STAGES, TOOL_PARTS
 from saebias.store.catalogue import catalogue_path
@@ -35,13 +36,22 @@ def run_group(
     dry_run: bool,
     quiet: bool,
     worker: str | None = None,
+    verify: bool = False,
 ) -> int:
-    """Run the stages of a command (None: all) and return the exit code. `worker` such as `0/4`; without it a job array says it, for what can be shared."""
+    """Run the stages of a command (None: all) and return the exit code. `worker` such as `0/4`; without it a job array says it, for what can be shared.
+
+    With `verify` nothing is run: what was written is read back.
+    """
     slot = None if worker is None else parse_slot(worker)
     cfg = load_config(config, overrides)
     wanted = select_stages(STAGES, group, only, TOOL_PARTS)
     if slot is None and group is not None and all(stage.parallel for stage in STAGES if stage.name in wanted):
         slot = slot_of_array(os.environ)
+    if verify:
+        if force or dry_run or worker is not None:
+            raise ConfigError("--verify reads back what was written and runs nothing: leave --force, --dry-run and --worker out")
+        verify_runs(plan(cfg, STAGES, wanted), wanted, make_reporter(quiet))
+        return 0
     if group is not None:
         _refuse_unfit(cfg, wanted)
     if dry_run:

@@ -64,7 +64,7 @@ def _draw_block(spec: CaptionerSpec, scenes: list[Scene], block: range, out: Uni
         path.parent.mkdir(parents=True, exist_ok=True)
         render_scene(scenes[index], spec).save(path, format="PNG", compress_level=1)
         paths.append(path)
-    out.keep(paths, hashed=False)
+    out.keep(paths)
 
 
 def _gather(ctx: StageContext, spec: CaptionerSpec, scenes: list[Scene]) -> Corpus:

@@ -195,9 +195,7 @@ class Extractor:
             self._commons[key] = tokens[0][: common_prefix(tokens)]
         return self._commons[key]
 
-    def _run_pass(
-        self, chunk: Sequence[list[Row]], begun: Begun | None, features: ImageFeatures | None, pictures: Sequence[Picture], target: Target
-    ) -> None:
+    def _run_pass(self, chunk: Sequence[list[Row]], begun: Begun | None, features: ImageFeatures | None, pictures: Sequence[Picture], target: Target) -> None:
         """Run one of each of the rows that are alike, and store the vectors of all."""
         from saebias.vlm.forward import activations_behind
         from saebias.vlm.inputs import token_inputs

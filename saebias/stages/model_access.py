@@ -173,6 +173,7 @@ def device_of(cfg: Config) -> str:
 def open_model(cfg: Config, announce: Callable[[str], object] = lambda _: None) -> LoadedModel:
     """The model of the configuration, ready to run, with torch's threads set; `announce` is told of a long preparation."""
     from saebias.captioner.efficientnet import register
+    from saebias.stages.model_commits import hold_to_commit
     from saebias.stages.threads import use_threads
     from saebias.vlm.loading import load_model
     from saebias.vlm.placement import Placement
@@ -182,7 +183,9 @@ def open_model(cfg: Config, announce: Callable[[str], object] = lambda _: None) 
     model = cfg.model
     placement = Placement(model.device_map, model.quantization, model.attention)
     source = model_source(cfg, announce)
-    return load_model(source, revision=model.revision, dtype=model.dtype, device=device_of(cfg), offline=model.offline, placement=placement)
+    loaded = load_model(source, revision=model.revision, dtype=model.dtype, device=device_of(cfg), offline=model.offline, placement=placement)
+    hold_to_commit(cfg, loaded)
+    return loaded
 
 
 @dataclass(frozen=True)

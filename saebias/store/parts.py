@@ -51,14 +51,12 @@ class UnitWriter:
         self._rows[table] = arrow.num_rows
         self.keep([path])
 
-    def keep(self, paths: Iterable[Path], *, hashed: bool = True) -> None:
-        """Declare files (already written whole) as part of the unit; `hashed=False` records the size alone."""
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Declare files (already written whole) as part of the unit, with their sizes and SHA-256."""
         for path in paths:
-            entry: dict[str, Any] = {"size": path.stat().st_size}
-            if hashed:
-                with path.open("rb") as stream:
-                    entry["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-            self._files[str(path.absolute().relative_to(self.run_folder.absolute()))] = entry
+            with path.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._files[str(path.absolute().relative_to(self.run_folder.absolute()))] = {"size": path.stat().st_size, "sha256": found}
 
     def count(self, name: str, amount: int) -> None:
         """Record a number of rows that are in no table (activation rows)."""

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import load_file
 
 from saebias.identifiers import HookPoint
+from saebias.stages.extract_beginnings import shared_columns
 from saebias.stages.extract_plan import Sample
 from saebias.vlm.forward import activations
 from saebias.vlm.inputs import build_inputs
@@ -38,7 +42,8 @@ def assert_close(one: np.ndarray, other: np.ndarray) -> None:
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_every_kept_vector_is_that_of_its_token_run_alone(family: str, tmp_path: Path) -> None:
     loaded = build_family(family)
-    cfg, samples = config_for(loaded), corpus(tmp_path)
+    # Some captions come twice: what they have in common is run once.
+    cfg, samples = config_for(loaded), corpus(tmp_path, [*CAPTIONS, *CAPTIONS[:2]])
     done = filled(loaded, cfg, samples)
     vectors, seen = done.vectors(), 0
     for sample in samples:
@@ -65,6 +70,35 @@ def test_the_batch_changes_neither_the_index_nor_more_than_rounding(family: str,
     narrow = filled(loaded, config_for(loaded, "runtime.token_budget=16", "runtime.batch_size=1"), samples)
     assert wide.index == narrow.index and wide.shard.status == narrow.shard.status
     assert_close(wide.shard.stored_NLD, narrow.shard.stored_NLD)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen2_vl", "llama", "gemma3_text"])
+def test_layers_that_nobody_asked_for_are_not_run_and_change_nothing(family: str, tmp_path: Path) -> None:
+    loaded, samples = build_family(family), corpus(tmp_path, CAPTIONS * 2)
+    whole = filled(loaded, config_for(loaded, "extract.pooled=true"), samples)
+    ran: list[int] = []
+    handles = [layer.register_forward_pre_hook(lambda *_, number=number: ran.append(number)) for number, layer in enumerate(loaded.adapter.layers)]
+    first = filled(loaded, config_for(loaded, "extract.layers=[0]", "extract.pooled=true"), samples)
+    for handle in handles:
+        handle.remove()
+    assert set(ran) == {0} and first.index == whole.index
+    assert_close(first.shard.stored_NLD[:, 0], whole.shard.stored_NLD[:, 0])
+    for shard in (first.shard, whole.shard):
+        assert shard.pooled is not None
+        shard.pooled.write(tmp_path / f"{len(shard.stored_NLD[0])}.safetensors", 0)
+    pooled = [load_file(tmp_path / f"{n}.safetensors")["pooled"][:, 0] for n in (1, loaded.adapter.n_layers)]
+    assert_close(pooled[0], pooled[1])
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=8), st.integers(1, 30))
+def test_rows_are_cut_where_the_fewest_tokens_are_run(rows: list[tuple[int, ...]], budget: int) -> None:
+    def tokens(columns: int) -> int:
+        return columns * len({ids[:columns] for ids in rows}) + sum(len(ids) - columns for ids in set(rows))
+
+    columns = shared_columns(rows, budget)
+    allowed = [n for n in range(1, min(map(len, rows))) if n * len({ids[:n] for ids in rows}) <= budget]
+    assert columns in (0, *allowed)
+    assert tokens(columns) == min(map(tokens, (0, *allowed)))
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "gemma3_text", "llava"])

@@ -1,0 +1,58 @@
+"""What was written is read back: one flipped bit is found, named, and made again alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from saebias.errors import MissingParent, StoreError
+from saebias.pipeline.locks import shared
+from saebias.pipeline.planning import plan
+from saebias.pipeline.runner import run_stages
+from saebias.pipeline.verifying import verify_runs
+from saebias.report import SilentReporter
+from tests.pipeline.test_runner import BOTH, config
+from tests.pipeline.toy import TOYS
+
+
+def verify(artifacts: Path) -> None:
+    verify_runs(plan(config(artifacts), TOYS), BOTH, SilentReporter())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    artifacts = tmp_path_factory.mktemp("whole")
+    run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    return artifacts
+
+
+@pytest.mark.parametrize("how", ["flipped", "shorter", "gone"])
+def test_a_damaged_file_is_named_and_only_its_unit_is_made_again(whole: Path, tmp_path: Path, how: str) -> None:
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(whole, artifacts)
+    verify(artifacts)
+    folder = plan(config(artifacts), TOYS)["prepare"].folder
+    part = folder / "rows" / "sample_problems" / "u2.parquet"
+    content = part.read_bytes()
+    if how == "gone":
+        part.unlink()
+    else:
+        part.write_bytes(content[:-1] if how == "shorter" else content[:100] + bytes([content[100] ^ 4]) + content[101:])
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / "units").glob("*.json")}
+    with pytest.raises(StoreError, match=rf"^prepare u2: {part} .*; `saebias prepare` makes the damaged units again and keeps the others$"):
+        verify(artifacts)
+    run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    assert part.read_bytes() == content
+    after = {path.name: path.stat().st_mtime_ns for path in (folder / "units").glob("*.json")}
+    assert {name for name in after if after[name] != before[name]} == {"u2.json"}
+    verify(artifacts)
+
+
+def test_a_run_that_is_not_there_or_at_work_is_not_verified(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingParent, match="prepare, extract: was never run with this configuration"):
+        verify(tmp_path)
+    folder = plan(config(whole), TOYS)["prepare"].folder
+    with shared(folder / "lock", "a worker"), pytest.raises(StoreError, match="already running"):
+        verify(whole)

@@ -63,6 +63,10 @@ def test_the_estimate_from_two_batches_is_near_what_the_run_takes(tmp_path: Path
     saebias("extract", *SMALL, folder=tmp_path)
     artifacts = tmp_path / "artifacts"
     (rows,) = run_query(artifacts, "select count(*) n from token_rows").to_pylist()
+    # Each row of each table counts once, an activation row by its row of the index.
+    tables = ("token_rows", "extract_status", "extract_prompts", "extract_model", "pooled_rows")
+    counted = sum(run_query(artifacts, f"select count(*) n from {table}")["n"][0].as_py() for table in tables)
+    assert json.loads((runs(artifacts)[0] / "run.json").read_text())["n_rows"] == counted
     found = re.search(r"([\d,]+) rows in \d+ shards: ([\d,]+) MiB on disk", told)
     assert found is not None
     said, mebibytes = (int(text.replace(",", "")) for text in found.groups())

@@ -31,9 +31,7 @@ def test_a_hub_model_that_moved_on_is_refused_in_the_folder_that_its_former_self
     base = tmp_path / "models--someone--tiny"
     (base / "snapshots" / COMMITS[0]).rename(base / "snapshots" / COMMITS[1])
     (base / "refs" / "main").write_text(COMMITS[1])
-    with pytest.raises(
-        ModelError, match=rf"another revision of someone/tiny \(commit {COMMITS[0]}; .* {COMMITS[1]}\); set model\.revision={COMMITS[0]} "
-    ):
+    with pytest.raises(ModelError, match=rf"another revision of someone/tiny \(commit {COMMITS[0]}; .* {COMMITS[1]}\); set model\.revision={COMMITS[0]} "):
         open_model(load_config(None, unpinned))
     pinned = open_model(load_config(None, [*unpinned, f"model.revision={COMMITS[1]}"]))
     assert pinned.digest == COMMITS[1] and unpinned_warning(pinned) is None

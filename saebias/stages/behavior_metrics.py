@@ -153,7 +153,8 @@ def reference_shares(ctx: StageContext) -> dict[str, dict[tuple[str, str], float
 
 def _true_of_model(ctx: StageContext, references: dict[str, dict[tuple[str, str], float]]) -> dict[str, dict[tuple[str, str], float]]:
     """The references without the planted shares where this model never saw captions that follow them: there is nothing to recover or amplify then."""
-    if "planted" not in references or was_taught_plant(ctx.cfg):
+    # In a table of one's own, whoever names a source "planted" knows the truth.
+    if "planted" not in references or ctx.cfg.data.source == "table" or was_taught_plant(ctx.cfg):
         return references
     ctx.reporter.info(
         f"analyze: {ctx.cfg.model.name} was not trained on captions of the plant {ctx.cfg.data.captioner!r}: no planted truth to compare with, no amplification"

@@ -6,7 +6,7 @@ Shapes: B rows, D model width, F latents, K places for active latents of a row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -58,6 +58,8 @@ class Architecture:
     """Raise the logarithms of the thresholds, if it has any that learn."""
     is_chosen_by_rank: bool = False
     """Whether the largest pre-activations are the active ones, which processes with a share of the latents each can settle between them."""
+    revive_every: int = 0
+    """Steps between two times that dead latents start anew, 0 for never."""
     is_penalised: bool = False
     """Whether a penalty makes it sparse; otherwise k does."""
     is_cut_by_batch: bool = False
@@ -210,10 +212,14 @@ def _sum_by_latent(numbers_BK: Tensor, indices_BK: Tensor, like_F: Tensor) -> Te
 
 
 _BY_BATCH = Architecture(_start_plain, _encode_batch, _learn_batch, is_chosen_by_rank=True, is_cut_by_batch=True)
+MATRYOSHKA_REVIVAL = 8
+"""Steps. Late prefixes lose their places to early ones and die. Means of three seeds without and with it, FVU and dead on rows never trained on: layer 5 of
+the shipped captioner (46,478 rows four times, 1,536 latents, k = 32) .0225 and 50 %, .0214 and 25 %; planted rows with 512 features (60,000 rows four times,
+1,024 latents, k = 8) .1841 and 52 %, .1534 and 49 %. AuxK of twice the weight left 33 % dead on the former, with FVU .0235, and .2074 on the latter."""
 BY_NAME = {
     "topk": Architecture(_start_plain, _encode_rows, _learn_rows, is_chosen_by_rank=True),
     "batchtopk": _BY_BATCH,
-    "matryoshka": _BY_BATCH,
+    "matryoshka": replace(_BY_BATCH, revive_every=MATRYOSHKA_REVIVAL),
     "jumprelu": Architecture(_start_jumprelu, _encode_jumprelu, _learn_jumprelu, _finish_jumprelu, _shift_jumprelu, is_penalised=True),
     "gated": Architecture(_start_gated, _encode_gated, _learn_gated, _finish_gated, partial(_shift_biases, share=0.2), is_penalised=True),
     "relu": Architecture(_start_shifted, _encode_positive, _learn_relu, shift=_shift_biases, is_penalised=True),

@@ -27,6 +27,8 @@ class TrainConfig:
     """Dead latents a row that take part in AuxK; None takes half the model width."""
     dead_after_tokens: int = 8192
     """A latent counts as dead when it was not active for this many rows. With 20,480 and a coefficient of 1/32 7 % of latents ended dead, with these 1 %."""
+    revive_every: int | None = None
+    """Steps between two times that a few dead latents start anew at what is explained worst (`revival`); 0 never; None as the architecture does."""
     init_from_rows: float = 0.7
     """Share of an initial decoder direction that is a row of the data (the rest is random); 0 starts from random directions. See `initial_weights`."""
     init_part: tuple[int, int] = (0, 1)

@@ -23,6 +23,7 @@ from saebias.sae.losses import add_aux_gradients
 from saebias.sae.module import SaeSpec, SparseAutoencoder
 from saebias.sae.normalisation import InputScale, check_rows, fold_input_scale, input_scale
 from saebias.sae.peers import ALONE, Peers
+from saebias.sae.revival import REVIVED_UNTIL, revive
 from saebias.sae.sparsity import Penalty
 from saebias.sae.train_config import TrainConfig, chosen_learning_rate
 
@@ -117,6 +118,7 @@ class SaeTrainer:
         self._cut = lesson.cut
         self._count_active(lesson.codes, len(x_BD))
         n_active = int(self.peers.total((lesson.codes.values_BK > 0).sum()))
+        self._revive(lesson.error_BD)
         loss = lesson.loss + self._add_aux(lesson.grads, centred_BD, lesson.error_BD)
         gradient_norm = self._update(lesson.grads)
         if self.architecture.is_penalised and self.config.sparsity_coefficient is None:
@@ -214,6 +216,14 @@ class SaeTrainer:
         self.tokens += n_rows
         summed_F = torch.zeros_like(self.weights.b_enc_F).index_add_(0, codes.indices_BK.flatten(), codes.values_BK.flatten())
         self.last_active_F[summed_F > 0] = self.tokens
+
+    def _revive(self, error_BD: Tensor) -> None:
+        every = self.architecture.revive_every if self.config.revive_every is None else self.config.revive_every
+        # A frozen decoder keeps its directions.
+        if every == 0 or self.step_count % every or self.step_count >= REVIVED_UNTIL * self.steps or self.spec.frozen_decoder:
+            return
+        revived_F = revive(self.weights, (self._first, self._second), self.dead_F(), error_BD, self.peers, seed=self.spec.seed + self.step_count)
+        self.last_active_F[revived_F] = self.tokens
 
     def _add_aux(self, grads: Weights, centred_BD: Tensor, error_BD: Tensor) -> float:
         dead_A = torch.nonzero(self.dead_F()).flatten()

@@ -176,8 +176,8 @@ def test_auxk_moves_the_encoder_of_dead_latents_of_every_kind(architecture, plan
     spec = SaeSpec(d_model=32, n_latents=128, k=6, seed=3, architecture=architecture)
     revived = {}
     for coefficient in (0.0, 1 / 8):
-        # A fixed penalty: steering would revive some latents by itself.
-        config = TrainConfig(batch_size=256, dead_after_tokens=512, aux_coefficient=coefficient, sparsity_coefficient=0.02)
+        # A fixed penalty and no new starts: both would revive some latents by themselves.
+        config = TrainConfig(batch_size=256, dead_after_tokens=512, aux_coefficient=coefficient, sparsity_coefficient=0.02, revive_every=0)
         trainer = SaeTrainer(spec, config, rows_ND[:4096], steps=200)
         # So far below that they are negative, or below their threshold, on every row.
         trainer.weights.b_enc_F[:64] -= 3.0

@@ -215,8 +215,8 @@ _BY_BATCH = Architecture(_start_plain, _encode_batch, _learn_batch, is_chosen_by
 MATRYOSHKA_REVIVAL = 8
 """Steps. Late prefixes lose their places to early ones and die. Means of three seeds without and with it, FVU and dead on rows never trained on: layer 5 of
 the shipped captioner (46,478 rows four times, 1,536 latents, k = 32) .0225 and 50 %, .0214 and 25 %; planted rows with 512 features (60,000 rows four times,
-1,024 latents, k = 8) .1841 and 52 %, .1534 and 49 %. layer 15 of SmolLM2-135M (61,440 rows once, 2,304 latents, k = 32)
-.2457 and 12 %, .2448 and 13 %. AuxK of twice the weight lost FVU on all three (.0235, .2074, .2488). For topk at k = 8 new starts helped nowhere."""
+1,024 latents, k = 8) .1841 and 52 %, .1534 and 49 %; layer 15 of SmolLM2-135M (61,440 rows once, 2,304 latents, k = 32)
+.2457 and 12 %, .2448 and 13 %. AuxK of twice the weight lost FVU on all three (.0235, .2074, .2488). For topk at k = 8 new starts helped on neither model."""
 BY_NAME = {
     "topk": Architecture(_start_plain, _encode_rows, _learn_rows, is_chosen_by_rank=True),
     "batchtopk": _BY_BATCH,

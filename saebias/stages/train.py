@@ -198,6 +198,6 @@ TRAIN = Stage(
     tables=("saes", "sae_history"),
     inputs=lambda cfg: [wanted.folder for wanted in cfg.train.imports],
     estimate=_estimate,
-    version=5,
+    version=6,
     parallel=True,
 )

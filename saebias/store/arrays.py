@@ -26,7 +26,7 @@ def create_activations(
 
     Raises StoreError when an array of another form, or by another model or revision, lies there: a store is never overwritten.
     """
-    n_shards = max(1, -(-n_rows // shard_rows))
+    n_shards, size = max(1, -(-n_rows // shard_rows)), 2 if dtype == "bfloat16" else 4
     attributes: dict[str, Any] = {"hooks": [h.name for h in hooks], "n_rows": n_rows, "dtype": dtype, "shard_rows": shard_rows, "d_model": d_model}
     attributes["model"] = dict(model or {})
     form = read_json_object(path / "zarr.json", ("shape", "attributes"))
@@ -51,9 +51,10 @@ def create_activations(
             chunks=(_CHUNK_ROWS, 1, d_model),
             shards=(shard_rows, len(hooks), d_model),
             dtype="uint16" if dtype == "bfloat16" else "float32",
-            # Bit shuffling lays the exponent bits, which hardly vary, side by side: a quarter smaller on real activations.
+            # Shuffled, the exponents, which hardly vary, lie side by side, and zstd codes them in fewer bits. One block a chunk: in the smaller ones
+            # that blosc takes by itself, activations of Gemma 3 270M take .80 of their bytes instead of .56.
             # The checksum finds a flipped bit, which would otherwise be trained on.
-            compressors=(BloscCodec(cname="lz4", clevel=1, shuffle=BloscShuffle.bitshuffle), Crc32cCodec()),
+            compressors=(BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.shuffle, blocksize=_CHUNK_ROWS * d_model * size), Crc32cCodec()),
             attributes=attributes,
             # Without it an all-zero shard leaves no file, and a finished shard would look like a missing one.
             config={"write_empty_chunks": True},

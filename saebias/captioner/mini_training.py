@@ -42,7 +42,7 @@ class MiniRecipe:
     data_seed: int = 30_441
     init_seed: int = 9
     pool_scenes: int = 1200
-    steps: int = 300
+    steps: int = 450
     batch_scenes: int = 8
     peak_rate: float = 1e-3
     warmup_steps: int = 30

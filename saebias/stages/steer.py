@@ -248,4 +248,5 @@ STEER = Stage(
     unfit=needs_pictures,
     inputs=lambda cfg: [*model_files(cfg), *lexicon_files(cfg)],
     estimate=_estimate,
+    version=2,
 )

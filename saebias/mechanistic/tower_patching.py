@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from saebias.errors import InputError
 from saebias.mechanistic.decisions import Decisions, gap_under
-from saebias.mechanistic.patching import PatchPlace, prefix_of
-from saebias.vlm.images import ImageFeatures, encode_images
+from saebias.mechanistic.patching import PatchPlace
+from saebias.mechanistic.scene_runs import prefix_of
+from saebias.vlm.images import ImageFeatures, encode_images, encode_pixels, process_images
 from saebias.vlm.loading import LoadedModel
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention")
@@ -58,9 +59,10 @@ def patch_tower(loaded: LoadedModel, women: Sequence[Any], men: Sequence[Any], a
     with _recorded(list(modules.values())) as donors:
         features = encode_images(loaded, women, batch_size=len(women))
     found: dict[str, dict[PatchPlace, Tensor]] = {}
+    pixels = process_images(loaded, men)
     for place, module in modules.items():
         with _replaced(module, donors[id(module)]):
-            patched = encode_images(loaded, men, batch_size=len(men))
+            patched = encode_pixels(loaded, pixels)
         _ask(loaded, place, asked(patched), found)
     _ask(loaded, PatchPlace("projector", None, "output", "image"), asked(features), found)
     return found

@@ -155,7 +155,8 @@ def patching_rows(ctx: StageContext) -> list[dict[str, Any]]:
 def _patched(asker: Asker, pairs: Sequence[PicturePair]) -> dict[tuple[str, str], GapsOfPatches]:
     """The gaps per direction and language."""
     from saebias.identifiers import HookPoint
-    from saebias.mechanistic.patching import DIRECTIONS, GapsOfPatches, ScenePair, patch_scenes
+    from saebias.mechanistic.patching import DIRECTIONS, GapsOfPatches, patch_scenes
+    from saebias.mechanistic.scene_runs import ScenePair
     from saebias.mechanistic.tower_patching import patch_tower
     from saebias.vlm.images import encode_images
 

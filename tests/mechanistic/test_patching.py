@@ -12,7 +12,8 @@ from PIL import Image
 from saebias.errors import InputError
 from saebias.identifiers import SITES, HookPoint
 from saebias.mechanistic.decisions import Decisions, decisions_of, gap_under
-from saebias.mechanistic.patching import GapsOfPatches, PatchPlace, ScenePair, join_batches, patch_rows, patch_scenes, replace_with
+from saebias.mechanistic.patching import GapsOfPatches, PatchPlace, join_batches, patch_rows, patch_scenes
+from saebias.mechanistic.scene_runs import ScenePair, replace_with
 from saebias.mechanistic.tower_patching import patch_tower, tower_blocks
 from saebias.vlm.forward import Edit, activations
 from saebias.vlm.images import ImageFeatures, encode_images
@@ -76,7 +77,7 @@ def test_sharing_the_picture_and_passing_over_lower_layers_changes_no_number(
     loaded = build_family("gemma3")
     pairs, hooks = scene_pairs(loaded), all_hooks(loaded)
     shared = patch_scenes(loaded, pairs, hooks)
-    monkeypatch.setattr("saebias.mechanistic.patching.prefix_of", lambda *_: None)
+    monkeypatch.setattr("saebias.mechanistic.scene_runs.prefix_of", lambda *_: None)
     whole = patch_scenes(loaded, pairs, hooks)
     plain = {hook: gap_under(loaded, pairs["ar"].man, edit=edit_of(loaded, pairs["ar"], hook)) for hook in hooks}
     for hook, gap_N in plain.items():

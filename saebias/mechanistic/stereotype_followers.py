@@ -21,6 +21,8 @@ from saebias.stats.multiple import benjamini_hochberg
 from saebias.stats.resampling import Estimate
 
 MIN_CONTEXTS = 5
+# Of what single images add to a P(woman) a latent of the same images may know: where that is much, following it looks like following the context.
+MIN_RELIABILITY = 0.9
 # Numbers of one block of permuted statistics.
 _CHUNK_ELEMENTS = 4_000_000
 _FEW, _FINER = 10, 20
@@ -65,8 +67,9 @@ def follow_stereotype(
     """The followers among all latents, from rows of pictures that show no gender, with the model's P(woman | woman or man) of each.
 
     Nothing is tested where P(woman) spreads over the contexts by less than `smallest`, the smallest stereotype that matters, or by no more than chance: every
-    model has differences in the fourth decimal, and a latent that follows those follows no stereotype. group_F: female (fires more where the model says woman),
-    male, or neutral. Raises InputError for a P outside 0 to 1, or arrays of different length.
+    model has differences in the fourth decimal, and a latent that follows those follows no stereotype. Nor where less than `MIN_RELIABILITY` of the variance
+    of P(woman) over contexts is that of contexts: the rest is of the very images whose codes are compared with it. group_F: female (fires more where the model
+    says woman), male, or neutral. Raises InputError for a P outside 0 to 1, or arrays of different length.
     """
     p_N, contexts_N, clusters_N = finite(p_female, "P(woman)"), np.asarray(contexts), np.asarray(clusters)
     same_rows(codes=codes, p_female=p_N, contexts=contexts_N, clusters=clusters_N)
@@ -83,6 +86,9 @@ def follow_stereotype(
     reason = _nothing_to_follow(spread, smallest)
     if reason:
         return _untested(codes, p_N, len(names), spread.spread, reason)
+    if spread.reliability < MIN_RELIABILITY:
+        noisy = f"{1 - spread.reliability:.0%} of the variance of P(woman) over contexts is noise of their images (at most {1 - MIN_RELIABILITY:.0%})"
+        return _untested(codes, p_N, len(names), float("nan"), f"{noisy}; give more images without a shown gender per context")
     in_context_ON = sparse.csr_array((np.ones(len(index_N)), (index_N, np.arange(len(index_N)))), shape=(len(names), len(index_N)))
     size_O = np.bincount(index_N)
     rank_O = _standard(stats.rankdata(np.bincount(index_N, weights=p_N) / size_O)[:, None])[:, 0]

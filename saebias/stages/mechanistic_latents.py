@@ -248,7 +248,7 @@ MECHANISTIC_PROFILE = latents_stage(
     ("language_profiles", "latent_profiles"),
     needs=("analyze.behavior",),
     reads=("mechanistic.latent_permutations",),
-    version=2,
+    version=3,
 )
 MECHANISTIC_SPECIFICITY = latents_stage(
     "specificity", run_specificity, "latents of both languages, or of one", ("latent_languages",), reads=("mechanistic.latent_permutations",)

@@ -32,7 +32,8 @@ class Spread:
     """Standard deviation over groups, free of sampling noise.
 
     `variance` is signed: var(means) minus the mean sampling variance, below 0 about half of the time when the groups are equal. `spread` is
-    sqrt(max(0, variance)); `low` is exactly 0 when chance alone explains the differences. `p` is from groups permuted among clusters.
+    sqrt(max(0, variance)); `low` is exactly 0 when chance alone explains the differences. `p` is from groups permuted among clusters. `reliability`, 0 to 1, is
+    the share of the variance of the observed means that is no sampling noise.
     """
 
     spread: float
@@ -46,6 +47,7 @@ class Spread:
     n_rows: int
     n_clusters: int
     note: str = ""
+    reliability: float = float("nan")
 
 
 def unit_of_rows(groups: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -126,7 +128,8 @@ def spread_of_groups(
     # Where the inverted test says "some difference" its ends, squared, are the better interval of the variance; at 0 the signed one goes on below 0.
     variance_low = low**2 if low > 0 else min(0.0, variance - tail_high)
     variance_high = max(high**2, variance - tail_low if low == 0 else variance)
-    return Spread(spread, low, high, variance, variance_low, variance_high, p, n_groups, len(values_N), n_clusters, note)
+    reliability = max(0.0, variance) / observed if observed > 0 else 0.0
+    return Spread(spread, low, high, variance, variance_low, variance_high, p, n_groups, len(values_N), n_clusters, note, reliability)
 
 
 def sampling_variances(values_N: np.ndarray, groups_N: np.ndarray, clusters_N: np.ndarray) -> np.ndarray:

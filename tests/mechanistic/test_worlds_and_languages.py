@@ -8,8 +8,10 @@ from scipy import stats
 
 from saebias.errors import InputError
 from saebias.identifiers import FeatureRef
+from saebias.mechanistic.codes import SparseCodes
 from saebias.mechanistic.language_profile import GROUPS, LanguageFeatureProfile, LanguageProfile, top_contexts
 from saebias.mechanistic.language_specific import LanguageSpecificFeatureIdentifier, SpecificityRow
+from saebias.mechanistic.stereotype_followers import follow_stereotype
 from saebias.mechanistic.worlds import KINDS, World, WorldSpec, plant_world
 
 PROFILER = LanguageFeatureProfile(n_permutations=1999)
@@ -186,6 +188,20 @@ def test_where_the_model_treats_all_contexts_alike_no_latent_follows_a_stereotyp
     row = found.row()
     assert (row.n_stereotype_female, row.n_stereotype_male) == (0, 0) and "no stereotype to follow" in row.stereotype_note
     assert not found.features("female", "stereotype") and row.n_female >= 10
+
+
+def test_latents_that_know_what_single_images_add_to_p_are_not_called_followers_of_the_context() -> None:
+    # Few images per context, each moving P(woman) on its own: latents that write those moves know nothing of the context.
+    rng = np.random.default_rng(1)
+    context_N = np.repeat(np.arange(30), 4)
+    moves_N = 0.2 * rng.standard_normal(120)
+    p_N = np.clip(0.5 + 0.15 * rng.standard_normal(30)[context_N] + moves_N, 0, 1)
+    codes_NF = np.maximum(0, rng.standard_normal((120, 100)))
+    codes_NF[:, :10] = np.maximum(0, 10 * moves_N[:, None] + 0.5 * rng.standard_normal((120, 10)))
+    found = follow_stereotype(SparseCodes.of(codes_NF), p_N, context_N, np.arange(120), seed=1, n_permutations=999)
+    assert not found.tested and "noise of their images" in found.reason and set(found.group_F) == {"neutral"}
+    many = follow_stereotype(SparseCodes.of(np.tile(codes_NF, (40, 1))), np.tile(p_N, 40), np.tile(context_N, 40), np.arange(4800), seed=1, n_permutations=999)
+    assert many.tested and many.reason == ""
 
 
 def test_a_stereotype_that_cannot_be_asked_for_has_a_reason_and_no_count() -> None:

@@ -14,10 +14,10 @@ from saebias.cli.console import make_reporter
 from saebias.cli.tables import stdout_console
 from saebias.config.load import load_config
 from saebias.config.schema import Config
-from saebias.errors import ConfigError
+from saebias.errors import ConfigError, MissingParent
 from saebias.pipeline.crews import parse_slot, slot_of_array
 from saebias.pipeline.planning import PlannedStage, plan, read_run, select_stages, with_parts_needed
-from saebias.pipeline.runner import run_stages
+from saebias.pipeline.runner import check_parents, run_stages
 from saebias.pipeline.stage import Estimate
 from saebias.pipeline.verifying import verify_runs
 from saebias.stages.model_presence import absent_model
@@ -55,7 +55,7 @@ def run_group(
     if group is not None:
         _refuse_unfit(cfg, wanted)
     if dry_run:
-        print_plan(cfg, wanted, force=force)
+        print_plan(cfg, wanted, force=force, options=_options(config, overrides))
         if group == "extract":
             from saebias.cli.extract_cost import print_measured_cost
 
@@ -102,8 +102,8 @@ def estimate_of(cfg: Config, item: PlannedStage) -> Estimate:
     return formula
 
 
-def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
-    """Print to stdout what would run and what it needs."""
+def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool, options: str = "") -> None:
+    """Print to stdout what would run and what it needs, also of what is not there yet."""
     planned = plan(cfg, STAGES, wanted)
     wanted, asked = with_parts_needed(planned, wanted), set(wanted)
     table = Table(title="What would run", title_justify="left")
@@ -138,6 +138,10 @@ def print_plan(cfg: Config, wanted: Sequence[str], *, force: bool) -> None:
     absent = absent_model(cfg)
     if absent is not None and any("model" in planned[name].stage.reads and ((force and name in asked) or planned[name].state != "done") for name in wanted):
         console.print(f"! {absent}")
+    try:
+        check_parents(cfg, planned, asked, wanted, options)
+    except MissingParent as error:
+        console.print(f"! {error}", highlight=False, soft_wrap=True, markup=False)
 
 
 _VERBS = {"partial": "resume", "stale": "run again"}

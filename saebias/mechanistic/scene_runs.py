@@ -92,7 +92,7 @@ def _near_decision(loaded: LoadedModel, decisions: Decisions, prefix: PrefixStat
 
 @dataclass(frozen=True, eq=False)
 class SceneRuns:
-    """One prompt's two runs: the woman's activations at the hook points, the man's residual stream, and the states behind his picture and before his decision."""
+    """One prompt's two runs: the woman's activations at the hook points, the man's residual stream, the states behind his picture and before his decision."""
 
     loaded: LoadedModel
     pair: ScenePair
@@ -176,7 +176,7 @@ def started_at(adapter: Adapter, layer: int, x_NTD: Tensor | None) -> Generator[
 
 
 def prefix_of(loaded: LoadedModel, decisions: Decisions, hooks: Sequence[HookPoint] = ()) -> PrefixState | None:
-    """The state behind the pictures, with activations at `hooks` and the last layer's stream; None where this model or batch has none (slower, same numbers)."""
+    """The state behind the pictures with activations at `hooks` and the last layer's stream; None where this model or batch has none (slower, same numbers)."""
     try:
         return image_prefix(loaded, decisions.inputs, hook_points=sorted({*hooks, HookPoint(loaded.adapter.n_layers - 1)}))
     except (ModelError, InputError):

@@ -41,7 +41,7 @@ def run_stages(
     asked, wanted = set(wanted), with_parts_needed(planned, wanted)
     if worker is not None:
         _check_shared(planned, wanted, force=force)
-    _check_parents(cfg, planned, asked, wanted, options)
+    check_parents(cfg, planned, asked, wanted, options)
     if len(wanted) > len(asked):
         reporter.info(f"running {', '.join(name for name in wanted if name not in asked)} as well: what was asked for stands on it")
     ran = []
@@ -87,7 +87,7 @@ def _how(item: PlannedStage, force: bool) -> str:
     return " - again from nothing" if force or item.state == "stale" else f" - resuming ({item.reason})"
 
 
-def _check_parents(cfg: Config, planned: dict[str, PlannedStage], asked: Collection[str], wanted: Sequence[str], options: str) -> None:
+def check_parents(cfg: Config, planned: dict[str, PlannedStage], asked: Collection[str], wanted: Sequence[str], options: str) -> None:
     """Raise MissingParent with all the commands to type, in order, for everything that the wanted stages stand on and that is not done."""
     above = {name: set(ancestors(planned, name)) for name in wanted}
     missing = {name: item for name, item in planned.items() if name not in wanted and item.state != "done" and any(name in found for found in above.values())}

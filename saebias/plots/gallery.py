@@ -137,7 +137,7 @@ GALLERY = (
         "patching_effects",
         draw_patching,
         "where",
-        "One component's activations of a woman's picture put into the run on a man's picture of the same scene: how far that alone moves the gap.",
+        "One component's activations of one twin's picture put into the run on the other's of the same scene, both ways: how far that alone moves the gap.",
     ),
     GalleryFigure(
         "matrix_spectra",

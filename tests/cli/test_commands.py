@@ -178,6 +178,12 @@ def test_a_dry_run_writes_nothing_and_names_every_stage(saebias, tmp_path: Path)
     assert "free" in result.out and not (tmp_path / "artifacts").exists()
 
 
+def test_a_dry_run_of_a_part_says_what_must_be_run_before_it(saebias) -> None:
+    result = saebias("mechanistic", "--only", "contrast", "--dry-run")
+    assert result.code == 0 and "mechanistic.alignment" in result.out
+    assert "! mechanistic.contrast needs stages prepare, extract, train, analyze.features" in result.out and "saebias prepare" in result.out
+
+
 def test_a_dry_run_says_that_the_model_is_missing_and_how_to_get_it(saebias, tmp_path: Path) -> None:
     result = saebias("run-all", "--dry-run", "--set", "model.name=nobody/nothing")
     assert result.code == 0 and "hf download nobody/nothing" in result.out and "extract" in result.out

@@ -11,9 +11,9 @@ from typing import Any
 
 from saebias.errors import MissingParent, StoreError
 from saebias.pipeline.locks import exclusive
-from saebias.pipeline.planning import PlannedStage
+from saebias.pipeline.planning import PlannedStage, read_run
 from saebias.report import Reporter
-from saebias.store.parts import manifests, unit_stem
+from saebias.store.parts import manifests, read_manifest, unit_stem
 
 _READERS = 2
 """Hashing leaves the interpreter; more readers than this only wait for the disk."""
@@ -31,7 +31,7 @@ def verify_runs(planned: Mapping[str, PlannedStage], wanted: Collection[str], re
     damaged = []
     for item in there:
         with exclusive(item.folder / "lock", f"stage {item.stage.name} ({item.run_id})"):
-            found = list(_damaged(item.folder, reporter, item.stage.name))
+            found = [*_damaged(item.folder, reporter, item.stage.name), *_without_manifest(item.folder)]
             for unit, _ in found:
                 # Without its manifest a unit is not done: the same command does it again, and it alone.
                 (item.folder / "units" / f"{unit_stem(unit)}.json").unlink(missing_ok=True)
@@ -59,6 +59,15 @@ def _damaged(folder: Path, reporter: Reporter, stage: str) -> Iterator[tuple[str
     reporter.info(f"{stage}: {n_files:,} files of {len(units):,} units read back, {n_bytes / 2**20:,.0f} MiB")
     if n_unknown:
         reporter.warn(f"{stage}: {n_unknown:,} files have no recorded SHA-256 (an earlier version wrote them); only their size was compared")
+
+
+def _without_manifest(folder: Path) -> Iterator[tuple[str, str]]:
+    """(unit, what is wrong) of the units that a finished run had and whose manifest is torn or gone: nothing says what their files were."""
+    record = read_run(folder)
+    if record is not None and record["status"] == "done":
+        for unit in record["units"]:
+            if read_manifest(folder, unit) is None:
+                yield unit, f"{folder / 'units' / f'{unit_stem(unit)}.json'} is torn or gone"
 
 
 def _wrong(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,8 @@
 
     python -m saebias.stages.bench_extract [-c demo] [--set KEY=VALUE]... [--samples 200] [--repeats 3] [--peers PYTHON] [--memory] [--workers]
 
-Times are CPU seconds of the process with all its threads, so that other load on the machine does not change a ratio.
+Times are CPU seconds of the process with all its threads, so that other load on the machine does not change a ratio; `--workers` adds seconds by the clock,
+which mean something on a machine with two free cores alone, and a sample's share of starting the program shrinks with `--samples`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from saebias.config.load import load_config
 from saebias.config.schema import Config
@@ -46,7 +47,7 @@ def main() -> None:
     if given.memory:
         print_memory(given.config, given.set)
     if given.workers:
-        print_workers(given.config, given.set)
+        print_workers(given.config, given.set, given.samples, given.repeats)
 
 
 def prepared_job(cfg: Config) -> Job:
@@ -172,16 +173,44 @@ def print_memory(config: Path, overrides: Sequence[str]) -> None:
     print(f"peak memory {few / 2**20:,.0f} MiB with 2,000 samples, {many / 2**20:,.0f} MiB with 20,000: {many / few:.3f}x")
 
 
-def print_workers(config: Path, overrides: Sequence[str]) -> None:
-    """CPU seconds of one worker against the busier of two: their ratio is the gain on two free cores."""
-    seconds: dict[int, Any] = {}
-    for count in (1, 2):
-        with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
-            ours = [f"runtime.artifacts={folder}", "runtime.threads=1", *overrides]
-            _used(_child(_arguments("prepare", config, ours)))
-            workers = [_child([*_arguments("extract", config, ours), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
-            seconds[count] = max(_used(worker)[0] for worker in workers)
-    print(f"one worker {seconds[1]:.1f} CPU s, the busier of two {seconds[2]:.1f} CPU s (start of the program included): {seconds[1] / seconds[2]:.2f}x")
+@dataclass(frozen=True)
+class Spent:
+    """What an extraction by some workers took: CPU seconds of the busiest process and of all, their start included, and the stage's own by the clock."""
+
+    busiest: float
+    together: float
+    wall: float
+
+
+def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: int) -> Spent:
+    """What `count` workers that start together take for a prepared corpus; an extraction that lies there is made again from nothing."""
+    import shutil
+
+    shutil.rmtree(artifacts / "extract", ignore_errors=True)
+    workers = [_child([*_arguments("extract", config, overrides), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
+    seconds = [_used(worker)[0] for worker in workers]
+    (record,) = (artifacts / "extract").glob("*/run.json")
+    return Spent(max(seconds), sum(seconds), json.loads(record.read_text())["seconds"])
+
+
+def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
+    """Two workers against one, in turns: the gain by the clock on cores that are free, the gain that CPU seconds promise, and CPU seconds of a sample."""
+    import os
+
+    rounds: dict[int, list[Spent]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
+        # Enough shards that neither worker waits long for the other's last one.
+        ours = ["extract.shard_rows=1024", f"runtime.artifacts={folder}", "runtime.threads=1", f"data.n={samples}", *overrides]
+        _used(_child(_arguments("prepare", config, ours)))
+        for _ in range(repeats):
+            for count, found in rounds.items():
+                found.append(extracted(config, ours, Path(folder), count))
+    one, two = ({name: statistics.median(getattr(spent, name) for spent in found) for name in ("busiest", "together", "wall")} for found in rounds.values())
+    load = f"{os.getloadavg()[0]:.1f} processes at work on {os.cpu_count()} cores at the end"
+    print(f"by the clock one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f}x (start of the program left out; {load})")
+    print(f"one worker {one['busiest']:.1f} CPU s, the busier of two {two['busiest']:.1f} CPU s (start included): {one['busiest'] / two['busiest']:.2f}x")
+    ms = [1000 * spent["together"] / samples for spent in (one, two)]
+    print(f"CPU of a sample, start included: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def hold_to_commit(cfg: Config, loaded: LoadedModel) -> None:
     elif before != loaded.digest:
         raise ModelError(
             f"{cfg.runtime.artifacts}: its results were made with another revision of {loaded.name} (commit {before}; now it is {loaded.digest}); "
-            f"set model.revision={before} to go on with it, or model.revision={loaded.digest} to begin anew beside it"
+            f"set model.revision={before} for the former one or model.revision={loaded.digest} for this one: pinned, stages run anew beside what is there"
         )
 
 

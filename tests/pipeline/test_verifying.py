@@ -50,6 +50,21 @@ def test_a_damaged_file_is_named_and_only_its_unit_is_made_again(whole: Path, tm
     verify(artifacts)
 
 
+@pytest.mark.parametrize("how", ["torn", "gone"])
+def test_a_finished_run_without_a_unit_s_manifest_is_damaged_each_time_it_is_asked(whole: Path, tmp_path: Path, how: str) -> None:
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(whole, artifacts)
+    manifest = plan(config(artifacts), TOYS)["prepare"].folder / "units" / "u2.json"
+    manifest.write_text(manifest.read_text()[:-5])
+    if how == "gone":
+        manifest.unlink()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=rf"^prepare u2: {manifest} is torn or gone; `saebias prepare` makes"):
+            verify(artifacts)
+    run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    verify(artifacts)
+
+
 def test_a_run_that_is_not_there_or_at_work_is_not_verified(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingParent, match="prepare, extract: was never run with this configuration"):
         verify(tmp_path)

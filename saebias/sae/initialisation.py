@@ -38,7 +38,7 @@ def initial_weights(
     process, where several share the dictionary.
     """
     decoder_FD = SparseAutoencoder(spec).W_dec_FD.detach()
-    starts_ND = x_ND[_part_N(x_ND, part[1]) == part[0]]
+    starts_ND = x_ND[part_N(x_ND, part[1]) == part[0]]
     if from_rows > 0 and len(starts_ND) and not spec.frozen_decoder:
         generator = torch.Generator().manual_seed(spec.seed)
         # Repeated only when there are fewer rows than latents; the random share tells the copies apart.
@@ -59,6 +59,6 @@ def initial_weights(
     return weights
 
 
-def _part_N(x_ND: Tensor, n_parts: int) -> Tensor:
-    # By value: equal rows are in one part, wherever they stand.
+def part_N(x_ND: Tensor, n_parts: int) -> Tensor:
+    """Which of `n_parts` parts each normalised row is in [N] int64: by value, so that equal rows are in one part, wherever they stand."""
     return x_ND.float().contiguous().view(torch.int32).sum(1, dtype=torch.int64) % n_parts

@@ -22,19 +22,20 @@ def revive(weights: Weights, moments: tuple[Weights, Weights], dead_F: Tensor, e
     """Set some dead latents, in place, to directions of x - x_hat, and return which [F] bool.
 
     Rows are drawn with probabilities in proportion to their squared error, latents at random among the dead (after the resampling of Bricken et al. 2023,
-    "Towards Monosemanticity"; here a few at a time and often). The encoder row gets the mean norm of those of the living, so that the latent wins a place at
-    once, and its moments are forgotten. All is drawn on the CPU with `seed`: neither the device nor the number of processes changes what is picked.
+    "Towards Monosemanticity"; here a few at a time and often). No row is drawn twice: two latents that start alike with equal moments stay alike for ever.
+    The encoder row gets the mean norm of those of the living, so that the latent wins a place at once, and its moments are forgotten. All is drawn on the CPU
+    with `seed`: neither the device nor the number of processes changes what is picked.
     """
     every_dead_M = torch.cat(peers.gathered(dead_F.to(torch.int8))).bool().cpu()
     chosen_F, dead = torch.zeros_like(dead_F), torch.nonzero(every_dead_M).flatten()
     n_alive = len(every_dead_M) - len(dead)
-    n_picked = min(len(dead), max(1, round(REVIVED_SHARE * len(every_dead_M))))
     squared_B = error_BD.square().sum(1).cpu()
-    if len(dead) == 0 or n_alive == 0 or not bool(squared_B.sum() > 0):
+    n_picked = min(len(dead), max(1, round(REVIVED_SHARE * len(every_dead_M))), int((squared_B > 0).sum()))
+    if n_picked == 0 or n_alive == 0:
         return chosen_F
     generator = torch.Generator().manual_seed(seed)
     picked_P = dead[torch.randperm(len(dead), generator=generator)[:n_picked]]
-    rows_P = torch.multinomial(squared_B, n_picked, replacement=True, generator=generator)
+    rows_P = torch.multinomial(squared_B, n_picked, generator=generator)
     norm = peers.total(torch.linalg.vector_norm(weights.W_enc_FD, dim=1)[~dead_F].sum()) / n_alive
     first = peers.rank * len(dead_F)
     is_own_P = (picked_P >= first) & (picked_P < first + len(dead_F))

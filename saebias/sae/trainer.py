@@ -15,7 +15,7 @@ from torch import Tensor
 from saebias.errors import InputError
 from saebias.sae.architectures import BY_NAME, Situation
 from saebias.sae.devices import training_device
-from saebias.sae.initialisation import initial_weights
+from saebias.sae.initialisation import initial_weights, part_N
 from saebias.sae.kernels.choice import choose_kernels
 from saebias.sae.kernels.contract import AdamStep, Kernels, SparseCodes, Weights
 from saebias.sae.kernels.sharded import ShardedKernels
@@ -119,7 +119,7 @@ class SaeTrainer:
         self._cut = lesson.cut
         self._count_active(lesson.codes, len(x_BD))
         n_active = int(self.peers.total((lesson.codes.values_BK > 0).sum()))
-        self._revive(lesson.error_BD)
+        self._revive(x_BD, lesson.error_BD)
         loss = lesson.loss + self._add_aux(lesson.grads, centred_BD, lesson.error_BD)
         gradient_norm = self._update(lesson.grads)
         if self.architecture.is_penalised and self.config.sparsity_coefficient is None:
@@ -218,12 +218,15 @@ class SaeTrainer:
         summed_F = torch.zeros_like(self.weights.b_enc_F).index_add_(0, codes.indices_BK.flatten(), codes.values_BK.flatten())
         self.last_active_F[summed_F > 0] = self.tokens
 
-    def _revive(self, error_BD: Tensor) -> None:
+    def _revive(self, x_BD: Tensor, error_BD: Tensor) -> None:
         every = self.architecture.revive_every if self.config.revive_every is None else self.config.revive_every
         # A frozen decoder keeps its directions.
         if every == 0 or self.step_count % every or self.step_count >= REVIVED_UNTIL * self.steps or self.spec.frozen_decoder:
             return
-        revived_F = revive(self.weights, (self._first, self._second), self.dead_F(), error_BD, self.peers, seed=self.spec.seed + self.step_count)
+        # From the part of the rows that the start is drawn from: all seeds see the same batch, and would start latents anew at the same rows of it.
+        number, n_parts = self.config.init_part
+        moments, starts_BD = (self._first, self._second), error_BD[part_N(x_BD, n_parts) == number]
+        revived_F = revive(self.weights, moments, self.dead_F(), starts_BD, self.peers, seed=(self.spec.seed * 1_000_003 + self.step_count) % 2**63)
         self.last_active_F[revived_F] = self.tokens
 
     def _add_aux(self, grads: Weights, centred_BD: Tensor, error_BD: Tensor) -> float:

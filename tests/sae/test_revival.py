@@ -70,3 +70,31 @@ def test_a_frozen_decoder_is_not_touched_and_zero_turns_it_off(planted: Planted)
     default, never, always = (decoder(TrainConfig(dead_after_tokens=256, revive_every=every)) for every in (None, 0, 8))
     assert torch.equal(default, always)
     assert not torch.equal(default, never)
+
+
+def test_no_two_latents_start_anew_at_one_row():
+    # Two that start alike, with equal moments, stay alike for ever.
+    weights, moments = some_weights(1), (some_weights(10), some_weights(20))
+    error_BD = normal(5, 3, D)
+    error_BD[0] *= 1000
+    revived_F = revive(weights, moments, torch.arange(F) < 150, error_BD, ALONE, seed=7)
+    cosine_PP = weights.W_dec_FD[revived_F] @ weights.W_dec_FD[revived_F].T
+    assert len(cosine_PP) == 3
+    assert (cosine_PP - torch.eye(3)).max() < 0.99
+
+
+@pytest.mark.parametrize("different", [True, False])
+def test_latents_of_noise_that_start_anew_resemble_those_of_another_seed_only_where_both_draw_from_the_same_rows(different: bool):
+    noise_ND = torch.randn(1024, 128, generator=torch.Generator().manual_seed(41))
+    noise_ND *= (0.7 * torch.randn(1024, 1, generator=torch.Generator().manual_seed(42))).exp()
+    learned = []
+    for number, seed in enumerate((7, 8)):
+        # Random starts: what is alike comes from new ones alone. All seeds of a run see the same batches.
+        config = TrainConfig(dead_after_tokens=256, init_from_rows=0.0, init_part=(number, 2) if different else (0, 1), revive_every=4)
+        trainer = SaeTrainer(SaeSpec(128, 512, 4, "matryoshka", seed=seed), config, noise_ND, 120)
+        for batch_BD in (list(noise_ND.split(256)) * 30):
+            trainer.step(batch_BD)
+        learned.append(torch.nn.functional.normalize(trainer.weights.W_dec_FD, dim=1))
+    alike_share = ((learned[0] @ learned[1].T).amax(1) > 0.7).float().mean()
+    print(alike_share)
+    assert alike_share < 0.01 if different else alike_share > 0.05

@@ -9,7 +9,7 @@ import torch
 from saebias.errors import InputError
 from saebias.report import SilentReporter
 from saebias.sae.batches import n_batches, shuffled_batches
-from saebias.sae.initialisation import _part_N
+from saebias.sae.initialisation import part_N
 from saebias.sae.module import ARCHITECTURES, SaeSpec, SparseAutoencoder
 from saebias.sae.quality import QualityLimits, quality_gate, sae_quality
 from saebias.sae.stability import live_latents, match_dictionaries
@@ -82,7 +82,7 @@ def test_the_number_of_threads_changes_no_weight(architecture: str):
 
 def test_equal_rows_are_in_one_part_and_the_parts_are_all_rows():
     rows_ND = torch.randn(500, 8, generator=torch.Generator().manual_seed(3)).repeat(2, 1)
-    part_N = _part_N(rows_ND, 3)
+    part_N = part_N(rows_ND, 3)
     assert torch.equal(part_N[:500], part_N[500:])
     assert torch.bincount(part_N).min() > 250 and set(part_N.tolist()) == {0, 1, 2}
 

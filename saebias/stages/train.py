@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from saebias.stages.extract import n_layers_of
 from saebias.stages.train_faults import named_fault
 from saebias.stages.train_import import import_dictionary
 from saebias.stages.train_pass import TrainData, Waiting, passes, refuse_missing_shards, run_pass
-from saebias.stages.train_sharded import share_pass
+from saebias.stages.train_sharded import refuse_workers, share_pass
 from saebias.stages.train_units import TrainUnit, sae_unit, train_units
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run_train(ctx: StageContext) -> None:
     from saebias.stages.threads import use_threads
     from saebias.store.arrays import ActivationArray
 
+    refuse_workers(ctx, os.environ)
     use_threads(ctx.cfg)
     array = ActivationArray(activations_path(ctx))
     units = {unit.name: unit for unit in train_units(ctx.cfg.train, array.hooks)}
@@ -198,6 +200,6 @@ TRAIN = Stage(
     tables=("saes", "sae_history"),
     inputs=lambda cfg: [wanted.folder for wanted in cfg.train.imports],
     estimate=_estimate,
-    version=6,
+    version=7,
     parallel=True,
 )

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from saebias.sae.training_records import LoopConfig, TrainedSae
 
 STARTED_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+SHARES_LATENTS = "SAEBIAS_SHARES_LATENTS"
+"""Set for the children of a command that torchrun started: they are no part of it, and workers must know."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,21 @@ def _here(config: TrainConfig) -> TrainConfig:
     return replace(config, device=f"cuda:{torch.cuda.current_device()}") if config.device.startswith("cuda") else config
 
 
+def refuse_workers(ctx: StageContext, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError in a worker of a command that torchrun started: the processes beside that command would wait for nothing."""
+    if ctx.crew is not None and SHARES_LATENTS in environ:
+        raise ConfigError("train: torchrun shares the latents of a dictionary, workers share the dictionaries; set runtime.workers=1, or leave torchrun out")
+
+
 def share_pass(ctx: StageContext, data: TrainData, waiting: Sequence[Waiting], peers: Peers) -> None:
     """Train the dictionaries one after another, the latents of each shared by all processes, and write each as its own unit.
 
-    Raises ConfigError where workers were asked for as well, and whatever a training raises, after which no other can be started.
+    Raises whatever a training raises, after which no other can be started.
     """
     import torch
 
     from saebias.sae.sinks import open_sink
 
-    if ctx.crew is not None:
-        raise ConfigError("train: torchrun shares the latents of a dictionary, workers share the dictionaries; set runtime.workers=1, or leave torchrun out")
     # The processes of one machine share its cores.
     threads = max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     for item in waiting:
@@ -183,6 +189,7 @@ def shared_processes(environ: MutableMapping[str, str]) -> Generator[Peers]:
     for name in STARTED_BY_TORCHRUN:
         environ.pop(name)
     peers = present_peers()
+    environ[SHARES_LATENTS] = str(peers.size)
     try:
         yield peers
     except SystemExit as end:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,12 +24,14 @@ def kill_after_a_checkpoint(folder: Path, older_than: float) -> None:
     """Start `train` and kill -9 it once every dictionary of a pass has a checkpoint written after `older_than`."""
     process = subprocess.Popen([sys.executable, "-m", "saebias", "train", *SMALL, "-q"], cwd=folder, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
-    while not [path for path in folder.glob("artifacts/train/*/checkpoints/L*.safetensors") if path.stat().st_mtime > older_than]:
-        assert process.poll() is None, f"ended before a checkpoint: {process.communicate()[1].decode()[-2000:]}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not [path for path in folder.glob("artifacts/train/*/checkpoints/L*.safetensors") if path.stat().st_mtime > older_than]:
+            assert process.poll() is None, f"ended before a checkpoint: {process.communicate()[1].decode()[-2000:]}"
+            assert time.monotonic() < deadline, "no checkpoint in five minutes"
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:

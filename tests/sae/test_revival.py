@@ -92,9 +92,8 @@ def test_latents_of_noise_that_start_anew_resemble_those_of_another_seed_only_wh
         # Random starts: what is alike comes from new ones alone. All seeds of a run see the same batches.
         config = TrainConfig(dead_after_tokens=256, init_from_rows=0.0, init_part=(number, 2) if different else (0, 1), revive_every=4)
         trainer = SaeTrainer(SaeSpec(128, 512, 4, "matryoshka", seed=seed), config, noise_ND, 120)
-        for batch_BD in (list(noise_ND.split(256)) * 30):
+        for batch_BD in list(noise_ND.split(256)) * 30:
             trainer.step(batch_BD)
         learned.append(torch.nn.functional.normalize(trainer.weights.W_dec_FD, dim=1))
     alike_share = ((learned[0] @ learned[1].T).amax(1) > 0.7).float().mean()
-    print(alike_share)
     assert alike_share < 0.01 if different else alike_share > 0.05

@@ -82,9 +82,9 @@ def test_the_number_of_threads_changes_no_weight(architecture: str):
 
 def test_equal_rows_are_in_one_part_and_the_parts_are_all_rows():
     rows_ND = torch.randn(500, 8, generator=torch.Generator().manual_seed(3)).repeat(2, 1)
-    part_N = part_N(rows_ND, 3)
-    assert torch.equal(part_N[:500], part_N[500:])
-    assert torch.bincount(part_N).min() > 250 and set(part_N.tolist()) == {0, 1, 2}
+    parts_N = part_N(rows_ND, 3)
+    assert torch.equal(parts_N[:500], parts_N[500:])
+    assert torch.bincount(parts_N).min() > 250 and set(parts_N.tolist()) == {0, 1, 2}
 
 
 def test_outlier_rows_are_left_out_and_counted(planted):

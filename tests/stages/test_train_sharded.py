@@ -11,9 +11,8 @@ import torch
 from saebias.errors import ConfigError
 from saebias.pipeline.claims import Crew
 from saebias.sae.formats import load_sae
-from saebias.sae.peers import Peers
 from saebias.stages.train import run_train
-from saebias.stages.train_sharded import is_shared, share_pass
+from saebias.stages.train_sharded import SHARES_LATENTS, is_shared
 
 from ..sae.test_sharded import torchrun
 from .planted_activations import planted_values, train_context, write_extract
@@ -60,11 +59,12 @@ def test_rows_that_cannot_be_learned_from_end_all_processes_with_one_line(tmp_pa
     assert done.stderr.count("dimension 3 is constant over the first") == 1
 
 
-def test_workers_and_torchrun_are_refused_together(extract, tmp_path):
+def test_a_worker_of_a_command_that_torchrun_started_refuses_to_train(extract, tmp_path, monkeypatch):
     ctx = train_context(extract, tmp_path)
-    ctx.crew = object.__new__(Crew)
+    ctx.crew = Crew(tmp_path, 0, 2)
+    monkeypatch.setenv(SHARES_LATENTS, "2")
     with pytest.raises(ConfigError, match=r"set runtime\.workers=1, or leave torchrun out"):
-        share_pass(ctx, None, [], Peers(0, 2))
+        run_train(ctx)
 
 
 def test_torchrun_is_known_by_what_it_sets():

@@ -69,7 +69,7 @@ def random_arms(bench: Bench, layer: int, language: str, strengths: Mapping[str,
         found = matched_sets(known.profile, np.array(latents), n_sets=ctx.cfg.steer.random_sets, seed=ctx.seed(f"random-{target}"), refuse=False)
         if found.largest_imbalance >= 0.1:
             worst = max(found.balance, key=lambda row: abs(row.standardised_difference))
-            unlike[target] = f"random sets are matched only to {found.largest_imbalance:.2f} SD ({worst.covariate}), below 0.1 is alike: no p"
+            unlike[target] = f"random sets are matched only to {found.largest_imbalance:.3f} SD ({worst.covariate}), below 0.1 is alike: no p"
             ctx.reporter.warn(f"steer ({target}): {unlike[target]}", alarm=True)
         groups.append(random_sets(dictionary.sae, target, latents, torch.from_numpy(np.asarray(found.sets_RK)), known.mean_F, strength, known.x_ND))
         balance += [

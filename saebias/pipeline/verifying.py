@@ -30,6 +30,8 @@ def verify_runs(planned: Mapping[str, PlannedStage], wanted: Collection[str], re
         raise MissingParent(f"{', '.join(wanted)}: was never run with this configuration, so there is nothing to verify")
     damaged = []
     for item in there:
+        if item.state != "done":
+            reporter.info(f"{item.stage.name}: not finished ({item.reason}); what is done is read back")
         with exclusive(item.folder / "lock", f"stage {item.stage.name} ({item.run_id})"):
             found = [*_damaged(item.folder, reporter, item.stage.name), *_without_manifest(item.folder)]
             for unit, _ in found:
@@ -62,12 +64,12 @@ def _damaged(folder: Path, reporter: Reporter, stage: str) -> Iterator[tuple[str
 
 
 def _without_manifest(folder: Path) -> Iterator[tuple[str, str]]:
-    """(unit, what is wrong) of the units that a finished run had and whose manifest is torn or gone: nothing says what their files were."""
+    """(unit, what is wrong) of the units whose manifest is torn, or gone though the run was finished: nothing says what their files were."""
     record = read_run(folder)
-    if record is not None and record["status"] == "done":
-        for unit in record["units"]:
-            if read_manifest(folder, unit) is None:
-                yield unit, f"{folder / 'units' / f'{unit_stem(unit)}.json'} is torn or gone"
+    units = {unit_stem(unit) for unit in record["units"]} if record is not None and record["status"] == "done" else set()
+    for unit in sorted(units | {path.stem for path in (folder / "units").glob("*.json")}):
+        if read_manifest(folder, unit) is None:
+            yield unit, f"{folder / 'units' / f'{unit}.json'} is torn or gone"
 
 
 def _wrong(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:

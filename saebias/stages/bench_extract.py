@@ -3,7 +3,7 @@
     python -m saebias.stages.bench_extract [-c demo] [--set KEY=VALUE]... [--samples 200] [--repeats 3] [--peers PYTHON] [--memory] [--workers]
 
 Times are CPU seconds of the process with all its threads, so that other load on the machine does not change a ratio; `--workers` adds seconds by the clock,
-which mean something on a machine with two free cores alone, and a sample's share of starting the program shrinks with `--samples`.
+which mean something on a machine with two free cores alone; loading the model, once a worker, weighs the less the more `--samples` there are.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def print_memory(config: Path, overrides: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Spent:
-    """What an extraction by some workers took: CPU seconds of the busiest process and of all, their start included, and the stage's own by the clock."""
+    """What an extraction took: CPU seconds of the busiest worker, its start included; the stage's own CPU seconds, all workers together, and by the clock."""
 
     busiest: float
     together: float
@@ -188,9 +188,10 @@ def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: in
 
     shutil.rmtree(artifacts / "extract", ignore_errors=True)
     workers = [_child([*_arguments("extract", config, overrides), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
-    seconds = [_used(worker)[0] for worker in workers]
-    (record,) = (artifacts / "extract").glob("*/run.json")
-    return Spent(max(seconds), sum(seconds), json.loads(record.read_text())["seconds"])
+    busiest = max(_used(worker)[0] for worker in workers)
+    (path,) = (artifacts / "extract").glob("*/run.json")
+    record = json.loads(path.read_text())
+    return Spent(busiest, record["cpu_seconds"], record["seconds"])
 
 
 def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
@@ -210,7 +211,7 @@ def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats:
     print(f"by the clock one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f}x (start of the program left out; {load})")
     print(f"one worker {one['busiest']:.1f} CPU s, the busier of two {two['busiest']:.1f} CPU s (start included): {one['busiest'] / two['busiest']:.2f}x")
     ms = [1000 * spent["together"] / samples for spent in (one, two)]
-    print(f"CPU of a sample, start included: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
+    print(f"CPU of a sample, start left out but loading the model counted: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,23 @@ def test_a_finished_run_without_a_unit_s_manifest_is_damaged_each_time_it_is_ask
     verify(artifacts)
 
 
+def test_of_a_run_that_was_broken_off_what_is_done_is_read_back_and_a_torn_manifest_named(whole: Path, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(whole, artifacts)
+    folder = plan(config(artifacts), TOYS)["prepare"].folder
+    record = folder / "run.json"
+    record.write_text(record.read_text().replace('"status": "done"', '"status": "failed"'))
+    (folder / "units" / "u1.json").unlink()
+    verify(artifacts)
+    torn = folder / "units" / "u2.json"
+    torn.write_text("{")
+    with pytest.raises(StoreError, match=rf"^prepare u2: {torn} is torn or gone; "):
+        verify(artifacts)
+    verify(artifacts)
+    run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    verify(artifacts)
+
+
 def test_a_run_that_is_not_there_or_at_work_is_not_verified(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingParent, match="prepare, extract: was never run with this configuration"):
         verify(tmp_path)

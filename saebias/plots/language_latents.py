@@ -67,6 +67,8 @@ def draw_language_profile(table: Table) -> Figure:
             layer_axis(axes, layers)
     for line in grid:
         line[0].set_ylabel("live latents")
+        # Latents are counted: no tick lies between two of them.
+        line[0].yaxis.get_major_locator().set_params(integer=True)
     dead = [int(row["n_dead"]) for row in rows]
     note = f"At the position that decides the gender, on images no dictionary was trained on; {min(dead):,} to {max(dead):,} latents are silent there."
     reason = next((f"{row['stereotype_note']}." for row in rows if row["stereotype_note"]), "")

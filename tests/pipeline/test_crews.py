@@ -54,6 +54,11 @@ def appears(path: Path) -> None:
     comes_true(path.exists, path)
 
 
+def _workers(artifacts: Path) -> list[ProcessMark]:
+    marks = [ProcessMark.from_json(state["process"]) for state in live_states(artifacts) if state["worker"] is not None]
+    return [mark for mark in marks if mark is not None]
+
+
 def folder_of(artifacts: Path) -> Path:
     return plan(config(artifacts), TOYS)["prepare"].folder
 
@@ -277,13 +282,16 @@ def test_employed_workers_end_with_the_process_that_started_them_and_leave_no_lo
     environment = {**os.environ, "TOY_WAIT_AT": "u2", "TOY_READY": str(ready), "TOY_GO": str(go), "TOY_WORKERS": "2"}
     command = [sys.executable, "-m", "tests.pipeline.toy", str(tmp_path)]
     parent = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    appears(ready)
-    marks = [ProcessMark.from_json(state["process"]) for state in live_states(tmp_path) if state["worker"] is not None]
-    workers = [mark for mark in marks if mark is not None]
-    assert workers
-    parent.send_signal(how)
-    # Ends when the last process that could say something has ended: the watcher over named locks outlives the workers.
-    _, said = parent.communicate(timeout=60)
+    try:
+        appears(ready)
+        # A worker says that it lives a moment after it began.
+        comes_true(lambda: len(_workers(tmp_path)) == 2, "both workers")
+        workers = _workers(tmp_path)
+        parent.send_signal(how)
+        # Ends when the last process that could say something has ended: the watcher over named locks outlives the workers.
+        _, said = parent.communicate(timeout=120)
+    finally:
+        parent.kill()
     assert parent.returncode != 0 and "leaked" not in said
     comes_true(lambda: not any(worker.runs for worker in workers), "the workers' end")
     record = read_run(folder_of(tmp_path))

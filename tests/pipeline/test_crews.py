@@ -54,6 +54,11 @@ def appears(path: Path) -> None:
     comes_true(path.exists, path)
 
 
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _workers(artifacts: Path) -> list[ProcessMark]:
     marks = [ProcessMark.from_json(state["process"]) for state in live_states(artifacts) if state["worker"] is not None]
     return [mark for mark in marks if mark is not None]
@@ -281,7 +286,7 @@ def test_employed_workers_end_with_the_process_that_started_them_and_leave_no_lo
     ready, go = tmp_path / "ready", tmp_path / "never"
     environment = {**os.environ, "TOY_WAIT_AT": "u2", "TOY_READY": str(ready), "TOY_GO": str(go), "TOY_WORKERS": "2"}
     command = [sys.executable, "-m", "tests.pipeline.toy", str(tmp_path)]
-    parent = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     try:
         appears(ready)
         # A worker says that it lives a moment after it began.

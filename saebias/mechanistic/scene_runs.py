@@ -165,14 +165,18 @@ class _Change:
 def started_at(adapter: Adapter, layer: int, x_NTD: Tensor | None) -> Generator[None]:
     """Inside the block a pass enters `layer` with the residual stream `x_NTD`; the layers before it are passed over and keep no keys and values."""
     skipped = list(adapter.layers)[:layer]
+    # A model spread over devices has forwards of its own on its instances; they must come back.
+    own = [vars(module).get("forward") for module in skipped]
     try:
         for module in skipped:
             # Set on the instance, in front of the class's method, and taken away again below.
             module.forward = lambda *_args, **_kwargs: x_NTD
         yield
     finally:
-        for module in skipped:
+        for module, forward in zip(skipped, own, strict=True):
             del module.forward
+            if forward is not None:
+                module.forward = forward
 
 
 def prefix_of(loaded: LoadedModel, decisions: Decisions, hooks: Sequence[HookPoint] = ()) -> PrefixState | None:

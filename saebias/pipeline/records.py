@@ -26,7 +26,6 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
         _clear(item.folder, (*_RESULTS, "checkpoints") if fresh else _RESULTS)
     # Whoever opens a record is alone at the run: unfinished files are those of killed processes.
     sweep_temporary(item.folder)
-    sweep_temporary(item.folder, ("files/**/*.partial",))
     before = None if fresh else read_run(item.folder)
     record = {
         "run_id": item.run_id,

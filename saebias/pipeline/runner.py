@@ -96,10 +96,9 @@ def check_parents(cfg: Config, planned: dict[str, PlannedStage], asked: Collecti
     name = next(name for name in wanted if name in asked and above[name] & missing.keys())
     commands = " && ".join(f"saebias {group}{options}" for group in dict.fromkeys(item.stage.group for item in missing.values()))
     what, run = "stage" if len(missing) == 1 else "stages", f"run `{commands}` first, or `saebias run-all{options}`"
-    raise MissingParent(f"{name} needs {what} {', '.join(missing)}, {_missing(cfg, missing)}; {run}{_PUT_BACK if _changed(cfg, missing) else ''}")
-
-
-_PUT_BACK = ", or put back what was there"
+    changed = _changed(cfg, missing)
+    put_back = ", or put back what was there" if changed else ""
+    raise MissingParent(f"{name} needs {what} {', '.join(missing)}, {_missing(missing, changed)}; {run}{put_back}")
 
 
 def _changed(cfg: Config, missing: Mapping[str, PlannedStage]) -> list[Path]:
@@ -107,13 +106,12 @@ def _changed(cfg: Config, missing: Mapping[str, PlannedStage]) -> list[Path]:
     return [] if any(item.state != "new" for item in missing.values()) else changed_files(cfg, next(iter(missing.values())))
 
 
-def _missing(cfg: Config, missing: Mapping[str, PlannedStage]) -> str:
+def _missing(missing: Mapping[str, PlannedStage], changed: Sequence[Path]) -> str:
     """Why stages have no outputs to read."""
     broken = next((name for name, item in missing.items() if item.state != "new"), None)
     several = len(missing) > 1
     if broken is not None:
         return f"{f'and {broken}' if several else 'which'} is not finished ({missing[broken].reason})"
-    changed = _changed(cfg, missing)
     if not changed:
         return f"which {'were' if several else 'was'} never run with this configuration"
     others = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -184,8 +186,6 @@ class Spent:
 
 def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: int) -> Spent:
     """What `count` workers that start together take for a prepared corpus; an extraction that lies there is made again from nothing."""
-    import shutil
-
     shutil.rmtree(artifacts / "extract", ignore_errors=True)
     workers = [_child([*_arguments("extract", config, overrides), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
     busiest = max(_used(worker)[0] for worker in workers)
@@ -196,8 +196,6 @@ def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: in
 
 def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
     """Two workers against one, in turns: the gain by the clock on cores that are free, the gain that CPU seconds promise, and CPU seconds of a sample."""
-    import os
-
     rounds: dict[int, list[Spent]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
         # Enough shards that neither worker waits long for the other's last one.

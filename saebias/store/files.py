@@ -63,11 +63,11 @@ def read_json_object(path: Path, keys: Collection[str] = ()) -> dict[str, Any] |
     return found if isinstance(found, dict) and set(keys) <= set(found) else None
 
 
-# Ours, and what safetensors writes beside its file before it renames it.
-UNFINISHED = (".*.tmp", ".tmp??????")
+# Ours; what safetensors writes beside its file before it renames it; what Zarr does.
+UNFINISHED = ("**/.*.tmp", "**/.tmp??????", "files/**/*.partial")
 
 
-def sweep_temporary(folder: Path, patterns: Collection[str] = tuple(f"**/{name}" for name in UNFINISHED)) -> int:
+def sweep_temporary(folder: Path, patterns: Collection[str] = UNFINISHED) -> int:
     """Remove the unfinished files that killed processes left below `folder`, and say how many. For where no process can be writing now."""
     found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     for path in found:

@@ -13,7 +13,7 @@ from saebias.errors import InputError
 from saebias.identifiers import SITES, HookPoint
 from saebias.mechanistic.decisions import Decisions, decisions_of, gap_under
 from saebias.mechanistic.patching import GapsOfPatches, PatchPlace, join_batches, patch_rows, patch_scenes
-from saebias.mechanistic.scene_runs import ScenePair, replace_with
+from saebias.mechanistic.scene_runs import ScenePair, replace_with, started_at
 from saebias.mechanistic.tower_patching import patch_tower, tower_blocks
 from saebias.vlm.forward import Edit, activations
 from saebias.vlm.images import ImageFeatures, encode_images
@@ -133,6 +133,18 @@ def test_the_projector_carries_all_of_the_picture_and_parts_of_the_tower_some(fa
     same = patch_tower(loaded, pictures(2), pictures(2), lambda features: asked(loaded, features))["ar"]
     own_N = gap_under(loaded, scene_pairs(loaded)["ar"].man)
     assert all(torch.allclose(gap_N, own_N, atol=1e-4) for gap_N in same.values())
+
+
+def test_forwards_that_a_model_over_several_devices_has_on_its_instances_come_back(loaded: LoadedModel) -> None:
+    layers = list(loaded.adapter.layers)
+    spread = layers[0].forward
+    layers[0].forward = spread
+    try:
+        with started_at(loaded.adapter, 2, None):
+            assert layers[0].forward is not spread
+        assert vars(layers[0])["forward"] is spread and "forward" not in vars(layers[1])
+    finally:
+        del layers[0].forward
 
 
 def test_a_text_model_has_no_tower(build_family: Callable[[str], LoadedModel]) -> None:

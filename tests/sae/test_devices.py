@@ -17,6 +17,9 @@ from saebias.errors import InputError
 from saebias.sae import trainer as trainer_module
 from saebias.sae.devices import training_device
 from saebias.sae.kernels.choice import Choice, choose_kernels, kernel_choice
+from saebias.sae.kernels.contract import Weights
+from saebias.sae.kernels.plain import PlainKernels
+from saebias.sae.kernels.triton_trial import CLOSE, difference
 from saebias.sae.module import ARCHITECTURES, SaeSpec
 from saebias.sae.trainer import SaeTrainer, TrainConfig
 
@@ -182,3 +185,12 @@ def test_kernels_asked_for_by_name_are_never_replaced(name, device, installed, m
 def test_the_choice_on_this_cpu_is_said_with_the_kernels():
     kernels, choice = choose_kernels("torch", "cpu")
     assert (kernels.name, choice) == ("torch", Choice("torch"))
+
+
+def test_kernels_that_give_nan_pass_no_trial() -> None:
+    class Spoiled(PlainKernels):
+        def dots(self, rows_BD: torch.Tensor, indices_BK: torch.Tensor, wanted_BK: torch.Tensor, weights: Weights) -> torch.Tensor:
+            return super().dots(rows_BD, indices_BK, wanted_BK, weights) * torch.nan
+
+    assert difference(PlainKernels(), "cpu") <= CLOSE
+    assert not difference(Spoiled(), "cpu") <= CLOSE

@@ -6,6 +6,7 @@ Shapes: B rows, D model width, F latents, K places for active latents of a row.
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 
 import torch
 
@@ -17,8 +18,9 @@ CLOSE = 1e-3
 """Largest difference allowed, as a share of the largest number: what float32 sums in another order may lose, with room."""
 
 
+@cache
 def fault(device_type: str) -> str | None:
-    """Why the Triton kernels cannot be used on devices of this type, None when they can."""
+    """Why the Triton kernels cannot be used on devices of this type, None when they can; tried once, however many dictionaries are trained."""
     try:
         from triton.errors import TritonError  # ty: ignore[import-not-found]
 
@@ -45,7 +47,8 @@ def difference(kernels: Kernels, device_type: str) -> float:
         grads = one.gradients(centred_BD, codes, rebuilt.errors_PBD, rebuilt.error_dots_BK, weights, prefixes)
         dots_BK = one.dots(x_BD, codes.indices_BK, codes.values_BK > 0, weights)
         results.append([rebuilt.errors_PBD, rebuilt.error_dots_BK, dots_BK, *grads.tensors()])
-    return max(((found - wanted).abs().max() / wanted.abs().max()).item() for wanted, found in zip(*results, strict=True))
+    # Torch's maximum: a NaN anywhere is the answer, and no trial is passed with it.
+    return torch.stack([(found - wanted).abs().max() / wanted.abs().max() for wanted, found in zip(*results, strict=True)]).max().item()
 
 
 def _line(error: Exception) -> str:

@@ -2,8 +2,9 @@
 
     python -m saebias.stages.bench_extract [-c demo] [--set KEY=VALUE]... [--samples 200] [--repeats 3] [--peers PYTHON] [--memory] [--workers]
 
-Times are CPU seconds of the process with all its threads, so that other load on the machine does not change a ratio; `--workers` adds seconds by the clock,
-which mean something on a machine with two free cores alone; loading the model, once a worker, weighs the less the more `--samples` there are.
+Times are CPU seconds of the process with all its threads, so that other load on the machine does not change a ratio; `--workers` measures by the clock,
+which means something on a machine with two free cores alone; loading the model, once a worker, weighs the less the more `--samples` there are.
+`--no-speed` leaves out the first part, which compares with the obvious script.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-speed", action="store_true", help="leave out the comparison with the obvious script")
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has nnsight beside this program's requirements")
     parser.add_argument("--memory", action="store_true", help="also compare the peak memory of 2,000 and 20,000 samples (minutes)")
     parser.add_argument("--workers", action="store_true", help="also compare two workers with one")
@@ -41,9 +43,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
         overrides = [f"runtime.artifacts={folder}", "runtime.threads=1", f"data.n={given.samples}", *given.set]
         cfg = load_config(given.config, overrides)
-        job = prepared_job(cfg)
-        print(f"{cfg.model.name}, {given.samples} samples, {len(job.hooks)} hook points, one thread; CPU seconds, medians of {given.repeats}")
-        print_speed(job, Path(folder), given.repeats)
+        if not given.no_speed:
+            job = prepared_job(cfg)
+            print(f"{cfg.model.name}, {given.samples} samples, {len(job.hooks)} hook points, one thread; CPU seconds, medians of {given.repeats}")
+            print_speed(job, Path(folder), given.repeats)
         if given.peers:
             print_peers(cfg, given.peers, given.repeats)
     if given.memory:
@@ -177,39 +180,45 @@ def print_memory(config: Path, overrides: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Spent:
-    """What an extraction took: CPU seconds of the busiest worker, its start included; the stage's own CPU seconds, all workers together, and by the clock."""
+    """What an extraction took: by the clock, with the start of the programs (`whole`) and without (`wall`); CPU seconds of the stage, all workers together."""
 
-    busiest: float
-    together: float
+    whole: float
     wall: float
+    together: float
 
 
 def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: int) -> Spent:
     """What `count` workers that start together take for a prepared corpus; an extraction that lies there is made again from nothing."""
     shutil.rmtree(artifacts / "extract", ignore_errors=True)
+    started = time.perf_counter()
     workers = [_child([*_arguments("extract", config, overrides), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
-    busiest = max(_used(worker)[0] for worker in workers)
+    for worker in workers:
+        _used(worker)
+    whole = time.perf_counter() - started
     (path,) = (artifacts / "extract").glob("*/run.json")
     record = json.loads(path.read_text())
-    return Spent(busiest, record["cpu_seconds"], record["seconds"])
+    return Spent(whole, record["seconds"], record["cpu_seconds"])
 
 
 def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
-    """Two workers against one, in turns: the gain by the clock on cores that are free, the gain that CPU seconds promise, and CPU seconds of a sample."""
+    """Two workers against one, in turns, of one thread each: what a second core gains, with and without the start that each worker pays anew."""
     rounds: dict[int, list[Spent]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
-        # Enough shards that neither worker waits long for the other's last one.
-        ours = ["extract.shard_rows=1024", f"runtime.artifacts={folder}", "runtime.threads=1", f"data.n={samples}", *overrides]
+        # Enough shards that neither worker waits long for the other's last one; the same budget for one and two, whatever memory is free.
+        ours = ["extract.shard_rows=4096", "runtime.token_budget=8192", f"runtime.artifacts={folder}", "runtime.threads=1", f"data.n={samples}", *overrides]
         _used(_child(_arguments("prepare", config, ours)))
         for _ in range(repeats):
             for count, found in rounds.items():
                 found.append(extracted(config, ours, Path(folder), count))
-    one, two = ({name: statistics.median(getattr(spent, name) for spent in found) for name in ("busiest", "together", "wall")} for found in rounds.values())
+    one, two = ({name: statistics.median(getattr(spent, name) for spent in found) for name in ("whole", "wall", "together")} for found in rounds.values())
     load = f"{os.getloadavg()[0]:.1f} processes at work on {os.cpu_count()} cores at the end"
-    print(f"by the clock one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f}x (start of the program left out; {load})")
-    print(f"one worker {one['busiest']:.1f} CPU s, the busier of two {two['busiest']:.1f} CPU s (start included): {one['busiest'] / two['busiest']:.2f}x")
+    print(f"{samples} samples by the clock ({load}):")
+    print(f"  one worker {one['whole']:.1f} s, two {two['whole']:.1f} s: {one['whole'] / two['whole']:.2f}x, starts included")
+    print(
+        f"  one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f}x, from the first worker's loading of the model to the last shard"
+    )
     ms = [1000 * spent["together"] / samples for spent in (one, two)]
-    print(f"CPU of a sample, start left out but loading the model counted: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
+    print(f"  CPU of a sample, loading the model counted: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
 
 
 if __name__ == "__main__":

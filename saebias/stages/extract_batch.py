@@ -5,7 +5,7 @@ Legend: N kept rows, L hook points, D model dimension, B rows of a pass, T colum
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from saebias.stages.extract_pictures import Maker, Ready
 from saebias.stages.extract_plan import Item
 from saebias.stages.extract_pooled import Pooled, pooled_sums
 from saebias.stages.extract_prompts import Wording
-from saebias.stages.extract_rows import Policy, Row, Spoken, rows_of, status_row
+from saebias.stages.extract_rows import Ids, Policy, Row, Spoken, rows_of, status_row
 from saebias.stages.model_access import ClosedSet, closed_set_of
 from saebias.stages.token_budget import TokenBudget
 
@@ -141,46 +141,61 @@ class Extractor:
     def _rows(self, ready: Ready, features: ImageFeatures | None, done: Done) -> list[Row]:
         """The rows of all items that fit their place; the others fail, each alone."""
         rows: list[Row] = []
+        items = [(item, picture) for picture, items in enumerate(ready.groups) for item in items]
+        for (item, picture), spoken in zip(items, self._spoken(ready, features), strict=True):
+            if isinstance(spoken, str):
+                done.status.append(status_row(item, 0, spoken))
+                continue
+            own = rows_of(item, picture, spoken, self.policy)
+            count = sum(len(row.position_N) for row in own)
+            if count > item.span or max(row.length for row in own) > self.loaded.adapter.max_positions:
+                reason = f"it takes {count} rows where {item.span} were planned: its picture changed since prepare; run `saebias prepare --force`"
+                done.status.append(status_row(item, 0, reason))
+                continue
+            rows += own
+            done.status.append(status_row(item, count))
+        return rows
+
+    def _spoken(self, ready: Ready, features: ImageFeatures | None) -> Iterator[Spoken | str]:
+        """The tokens of each item: its prompt, its caption where it is shown, and the words that F and M captions share; or why they cannot be told apart."""
+        is_behind = self.cfg.extract.tokens.caption and not self.cfg.extract.caption_in_prompt
+        found: list[tuple[Item, PromptTokens, tuple[int, int] | None] | str] = []
         for picture, items in enumerate(ready.groups):
             layout = b"" if features is None else features.layouts[picture]
             example = ready.pictures[picture] if features is None and ready.pictures else None if features is None else features.examples[layout]
-            for item, spoken in zip(items, self._spoken(items, layout, example), strict=True):
-                if isinstance(spoken, str):
-                    done.status.append(status_row(item, 0, spoken))
-                    continue
-                own = rows_of(item, picture, spoken, self.policy)
-                count = sum(len(row.position_N) for row in own)
-                if count > item.span or max(row.length for row in own) > self.loaded.adapter.max_positions:
-                    reason = f"it takes {count} rows where {item.span} were planned: its picture changed since prepare; run `saebias prepare --force`"
-                    done.status.append(status_row(item, 0, reason))
-                    continue
-                rows += own
-                done.status.append(status_row(item, count))
-        return rows
+            found += [self._prompted(item, layout, example) for item in items]
+        told = [one for one in found if not isinstance(one, str)]
+        behind = iter(self._behind([(item, prompt) for item, prompt, _ in told]) if is_behind else [()] * len(told))
+        for one in found:
+            yield one if isinstance(one, str) else Spoken(one[1], next(behind), one[2], self._common(one[0], one[1]))
 
-    def _spoken(self, items: Sequence[Item], layout: bytes, example: Picture | None) -> list[Spoken | str]:
-        """The tokens of each item: its prompt, its caption where it is shown, and the words that F and M captions share; or why they cannot be told apart."""
-        from saebias.vlm.prompts import caption_tokens, prompt_tokens, prompt_with_caption
+    def _prompted(self, item: Item, layout: bytes, example: Picture | None) -> tuple[Item, PromptTokens, tuple[int, int] | None] | str:
+        """The item with its prompt and, where the caption is in that, the positions of the caption; or why these cannot be told."""
+        from saebias.vlm.prompts import prompt_tokens, prompt_with_caption
 
-        found: list[Spoken | str] = []
-        is_behind = self.cfg.extract.tokens.caption and not self.cfg.extract.caption_in_prompt
-        for item in items:
-            rendered = self.words[item.language].rendered
-            inside = None
-            if self.cfg.extract.caption_in_prompt:
-                try:
-                    prompt, inside = prompt_with_caption(self.loaded, rendered, str(item.caption), example)
-                except InputError as error:
-                    found.append(str(error))
-                    continue
-            else:
-                key = (item.language, layout)
-                if key not in self._prompts:
-                    self._prompts[key] = prompt_tokens(self.loaded, rendered, example)
-                prompt = self._prompts[key]
-            behind = caption_tokens(self.loaded, prompt, [str(item.caption)])[0] if is_behind else ()
-            found.append(Spoken(prompt, behind, inside, self._common(item, prompt)))
-        return found
+        rendered = self.words[item.language].rendered
+        if self.cfg.extract.caption_in_prompt:
+            try:
+                return item, *prompt_with_caption(self.loaded, rendered, str(item.caption), example)
+            except InputError as error:
+                return str(error)
+        key = (item.language, layout)
+        if key not in self._prompts:
+            self._prompts[key] = prompt_tokens(self.loaded, rendered, example)
+        return item, self._prompts[key], None
+
+    def _behind(self, items: Sequence[tuple[Item, PromptTokens]]) -> list[Ids]:
+        """The tokens of each caption behind its prompt; all captions behind prompts that end alike go to the tokenizer at once."""
+        from saebias.vlm.prompts import caption_tokens
+
+        by_tail: dict[str, list[int]] = {}
+        for number, (_, prompt) in enumerate(items):
+            by_tail.setdefault(prompt.tail, []).append(number)
+        found: dict[int, Ids] = {}
+        for numbers in by_tail.values():
+            captions = [str(items[number][0].caption) for number in numbers]
+            found |= zip(numbers, caption_tokens(self.loaded, items[numbers[0]][1], captions), strict=True)
+        return [found[number] for number in range(len(items))]
 
     def _common(self, item: Item, prompt: PromptTokens) -> tuple[int, ...] | None:
         from saebias.vlm.prompts import caption_tokens, common_prefix
@@ -217,7 +232,7 @@ class Extractor:
             inputs,
             self.hooks,
             prefix,
-            lambda x_BTD: (x_BTD[places.new_index], pooled_sums(x_BTD[pass_row_B], rows, columns) if wants_sums else None),
+            lambda x_BTD: (places.new(x_BTD), pooled_sums(x_BTD[pass_row_B], rows, columns) if wants_sums else None),
         )
         sums_LBKD = []
         for number, hook in enumerate(self.hooks):
@@ -225,7 +240,7 @@ class Extractor:
             self._store(new_ND, hook, places.new_place, places.new_row, rows, target.stored_NLD[:, number])
             if begun is not None:
                 old_GCD = begun.state.seen[hook]
-                self._store(old_GCD[places.old_index], hook, places.old_place, places.old_row, rows, target.stored_NLD[:, number])
+                self._store(places.old(old_GCD), hook, places.old_place, places.old_row, rows, target.stored_NLD[:, number])
                 if sums_BKD is not None:
                     sums_BKD = sums_BKD + pooled_sums(old_GCD[state_row_B], rows, 0)
             sums_LBKD.append(sums_BKD)
@@ -245,9 +260,9 @@ class Extractor:
 
         is_short = stored_ND.dtype == np.uint16
         x_ND = x_ND.to(torch.bfloat16 if is_short else torch.float32)
-        finite = torch.isfinite(x_ND)
-        if not bool(finite.all()):
-            item = rows[int(row_N[int(torch.nonzero(~finite.all(1))[0, 0])])].item
+        # NaN and infinity do not go away in a sum, which is found far sooner than the answer for each value; that of finite ones may overflow.
+        if not bool(torch.isfinite(x_ND.sum(dtype=torch.float32))) and not bool((finite_ND := torch.isfinite(x_ND)).all()):
+            item = rows[int(row_N[int(torch.nonzero(~finite_ND.all(1))[0, 0])])].item
             raise InputError(
                 f"sample {item.sample.sample_id} ({item.language}): activations at {hook} are not finite in {self.cfg.model.dtype} "
                 f"(stored as {self.cfg.extract.dtype}); set model.dtype=float32 or bfloat16"

@@ -196,6 +196,11 @@ def test_a_value_that_only_bfloat16_cannot_hold_is_refused_and_not_kept_as_infin
     x = torch.tensor([[1.0, float(np.finfo(np.float32).max)]])
     with pytest.raises(InputError, match=r"sample s0 \(en\): activations at L00\.resid_post are not finite in float32 \(stored as bfloat16\)"):
         extractor._store(x, HookPoint(0), np.array([0]), np.array([0]), [row], stored)
+    # Values whose sum overflows are finite all the same; of two that are not, and cancel, the place is still named.
+    extractor._store(torch.full((1, 2), 3e38), HookPoint(0), np.array([0]), np.array([0]), [row], stored)
+    assert torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16).equal(torch.full((1, 2), 3e38, dtype=torch.bfloat16))
+    with pytest.raises(InputError, match="not finite"):
+        extractor._store(torch.tensor([[torch.inf, -torch.inf]]), HookPoint(0), np.array([0]), np.array([0]), [row], stored)
 
 
 def test_the_old_key_says_what_it_is_called_now() -> None:

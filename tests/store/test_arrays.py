@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_float32_is_kept_exactly_and_the_last_shard_may_be_short(tmp_path: Path)
     assert np.array_equal(array.read(HOOKS[0]), x[:, 0])
     rows = np.sort(np.random.default_rng(2).choice(len(x), 77, replace=False))
     assert np.array_equal(array.read_rows(HOOKS[1], rows), x[rows, 1])
+
+
+@pytest.mark.parametrize(("shard_rows", "d_model"), [(256, 16), (768, 192), (16_384, 192), (16_384, 640), (2**17, 8), (16_384, 8192)])
+def test_chunks_divide_the_shard_and_are_as_large_as_their_limits_allow(shard_rows: int, d_model: int, tmp_path: Path) -> None:
+    create_activations(tmp_path / "a.zarr", HOOKS, shard_rows, d_model, dtype="bfloat16", shard_rows=shard_rows)
+    form = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())
+    rows, one, width = form["codecs"][0]["configuration"]["chunk_shape"]
+    assert (one, width) == (1, d_model) and shard_rows % rows == 0 and rows >= 256
+    fits = [k for k in (256 * 2**n for n in range(12)) if shard_rows % k == 0 and k <= 2**14 and (k == 256 or k * d_model * 2 <= 2**20)]
+    assert rows == max(fits)
 
 
 def test_an_all_zero_shard_leaves_a_file(tmp_path: Path) -> None:

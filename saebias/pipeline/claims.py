@@ -119,6 +119,11 @@ class Crew:
         claims = [read_json_object(path, ("unit", "worker")) for path in sorted(self.folder.glob("unit-*.json"))]
         return [claim["unit"] for claim in claims if claim is not None and claim["worker"] == number]
 
+    def order(self, units: Sequence[str], places: Mapping[str, int]) -> list[str]:
+        """The order in which this worker asks for units: its own share, then those of the others from the end."""
+        own = [unit for unit in units if places[unit] % self.count == self.number % self.count]
+        return own + [unit for unit in reversed(units) if unit not in set(own)]
+
     def claim(self, units: Sequence[str], places: Mapping[str, int], done: Callable[[str], bool]) -> Iterator[str]:
         """Units to do, one by one: first this worker's own share (every `count`-th), then what is left of the others', from the end.
 
@@ -126,8 +131,7 @@ class Crew:
         """
         with self.alone():
             write_text(self.folder / "plan.json", json.dumps({"units": len(places)}))
-        own = [unit for unit in units if places[unit] % self.count == self.number % self.count]
-        left = own + [unit for unit in reversed(units) if unit not in set(own)]
+        left = self.order(units, places)
         while left:
             held_by_others = []
             for unit in left:

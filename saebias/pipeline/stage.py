@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -142,6 +143,11 @@ class StageContext:
             yield from units
         else:
             yield from self.crew.claim(units, self._places, lambda unit: damage(self.folder, unit) is None)
+
+    def following(self, units: Sequence[str]) -> dict[str, str]:
+        """For each of the pending units which one this process is likely to do next: another worker may take it first."""
+        order = list(units) if self.crew is None else self.crew.order(units, self._places)
+        return dict(pairwise(order))
 
     @contextmanager
     def alone(self) -> Generator[None]:

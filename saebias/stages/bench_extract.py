@@ -112,7 +112,7 @@ def extract_all(job: Job, path: Path | None) -> tuple[int, int]:
         create_activations(path, job.hooks, len(job.shards) * cfg.shard_rows, adapter.d_model, dtype=cfg.dtype, shard_rows=cfg.shard_rows)
     with SilentReporter().task("", 0) as task, WriterThread() as writer:
         for number in range(len(job.shards)):
-            filled = fill_shard(job, number, task)
+            filled = fill_shard(job, number, task, number + 1 if number + 1 < len(job.shards) else None)
             n_rows += filled.token_rows.num_rows
             if path is not None:
                 writer.put(lambda number=number, filled=filled: write_shard(path, number, filled.stored_NLD))
@@ -147,8 +147,9 @@ def print_peers(cfg: Config, python: str, repeats: int) -> None:
     print(done.stdout.rstrip() or f"nnsight: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'nothing was said'}")
 
 
-def _child(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "saebias", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _child(arguments: Sequence[str], core: int | None = None) -> subprocess.Popen[bytes]:
+    held = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    return subprocess.Popen([*held, sys.executable, "-m", "saebias", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _used(process: subprocess.Popen[bytes]) -> tuple[float, float]:
@@ -184,14 +185,15 @@ class Spent:
 
     whole: float
     wall: float
-    together: float
+    cpu: float
 
 
-def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: int) -> Spent:
-    """What `count` workers that start together take for a prepared corpus; an extraction that lies there is made again from nothing."""
+def extracted(config: Path, overrides: Sequence[str], artifacts: Path, cores: Sequence[int | None]) -> Spent:
+    """What workers that start together take for a prepared corpus, each held to its core (None: to none); an extraction that lies there is made again."""
     shutil.rmtree(artifacts / "extract", ignore_errors=True)
+    slots = [["--worker", f"{number}/{len(cores)}"] if len(cores) > 1 else [] for number in range(len(cores))]
     started = time.perf_counter()
-    workers = [_child([*_arguments("extract", config, overrides), *(["--worker", f"{number}/{count}"] if count > 1 else [])]) for number in range(count)]
+    workers = [_child([*_arguments("extract", config, overrides), *slot], core) for slot, core in zip(slots, cores, strict=True)]
     for worker in workers:
         _used(worker)
     whole = time.perf_counter() - started
@@ -201,24 +203,23 @@ def extracted(config: Path, overrides: Sequence[str], artifacts: Path, count: in
 
 
 def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
-    """Two workers against one, in turns, of one thread each: what a second core gains, with and without the start that each worker pays anew."""
-    rounds: dict[int, list[Spent]] = {1: [], 2: []}
+    """Two workers, each of one thread and held to a core, against one, in turns; and against one whose decoding and writing may use the second core too."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    ways: dict[str, list[int | None]] = {"one": [first], "two": [first, second], "free": [None]}
+    rounds: dict[str, list[Spent]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:
         # Enough shards that neither worker waits long for the other's last one; the same budget for one and two, whatever memory is free.
         ours = ["extract.shard_rows=4096", "runtime.token_budget=8192", f"runtime.artifacts={folder}", "runtime.threads=1", f"data.n={samples}", *overrides]
         _used(_child(_arguments("prepare", config, ours)))
         for _ in range(repeats):
-            for count, found in rounds.items():
-                found.append(extracted(config, ours, Path(folder), count))
-    one, two = ({name: statistics.median(getattr(spent, name) for spent in found) for name in ("whole", "wall", "together")} for found in rounds.values())
-    load = f"{os.getloadavg()[0]:.1f} processes at work on {os.cpu_count()} cores at the end"
-    print(f"{samples} samples by the clock ({load}):")
-    print(f"  one worker {one['whole']:.1f} s, two {two['whole']:.1f} s: {one['whole'] / two['whole']:.2f}x, starts included")
-    print(
-        f"  one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f}x, from the first worker's loading of the model to the last shard"
-    )
-    ms = [1000 * spent["together"] / samples for spent in (one, two)]
-    print(f"  CPU of a sample, loading the model counted: one worker {ms[0]:.1f} ms, two together {ms[1]:.1f} ms")
+            for way, cores in ways.items():
+                rounds[way].append(extracted(config, ours, Path(folder), cores))
+    whole, wall, cpu = ({way: statistics.median(getattr(s, name) for s in found) for way, found in rounds.items()} for name in ("whole", "wall", "cpu"))
+    load = f"{os.getloadavg()[0]:.1f} processes at work at the end"
+    print(f"{samples} samples, seconds by the clock ({load}): two workers, each on a core of its own, against one on one core, and one on both")
+    for name, of in (("starts included", whole), ("starts left out, but for loading the model", wall)):
+        print(f"  {of['two']:.1f} against {of['one']:.1f}: {of['one'] / of['two']:.2f}x; against {of['free']:.1f}: {of['free'] / of['two']:.2f}x ({name})")
+    print(f"  CPU of a sample: one worker {1000 * cpu['one'] / samples:.1f} ms, two together {1000 * cpu['two'] / samples:.1f} ms")
 
 
 if __name__ == "__main__":

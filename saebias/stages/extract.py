@@ -22,6 +22,7 @@ from saebias.stages.token_index import text_column
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
     from saebias.stages.extract_batch import Extractor
+    from saebias.stages.extract_pictures import Batch
     from saebias.stages.extract_plan import Item
     from saebias.stages.extract_pooled import Pooled
     from saebias.stages.extract_prompts import Wording
@@ -44,6 +45,14 @@ class Job:
     def units(self) -> dict[str, int]:
         """Number of each unit's shard."""
         return {f"shard-{number:05d}": number for number in range(len(self.shards))}
+
+    def batches(self, number: int) -> list[Batch]:
+        """A shard's items in the batches that they are run in."""
+        from saebias.stages.extract_pictures import picture_batches
+
+        cfg, loaded = self.extractor.cfg, self.extractor.loaded
+        tokens, by_picture = self.extractor.budget.tokens, loaded.processor is not None
+        return picture_batches(self.shards[number], budget=tokens, batch_size=cfg.runtime.batch_size, by_picture=by_picture)
 
 
 @dataclass(frozen=True)
@@ -100,18 +109,21 @@ def run_extract(ctx: StageContext) -> None:
     waiting = ctx.pending(list(job.units))
     n_captions = sum(len(job.shards[job.units[name]]) for name in waiting)
     with ctx.reporter.task("extracting", n_captions, "captions") as task, WriterThread() as writer:
+        following = ctx.following(waiting)
         for name in ctx.claimed(waiting):
-            filled = fill_shard(job, job.units[name], task)
+            filled = fill_shard(job, job.units[name], task, job.units.get(following.get(name, "")))
             writer.put(lambda name=name, filled=filled: _write(ctx, job, name, filled, path))
     _tell(ctx, job.n_samples)
 
 
-def fill_shard(job: Job, number: int, task: Task) -> FilledShard:
-    """Run a shard's captions; raises InputError naming sample, layer and number format for a value that is not finite."""
+def fill_shard(job: Job, number: int, task: Task, following: int | None = None) -> FilledShard:
+    """Run a shard's captions; at its end the first pictures of the shard that is to follow are made ready.
+
+    Raises InputError naming sample, layer and number format for a value that is not finite.
+    """
     import torch
 
     from saebias.stages.extract_batch import Done, Target
-    from saebias.stages.extract_pictures import picture_batches
     from saebias.stages.extract_pooled import Pooled
     from saebias.stages.extract_rows import index_table, kept_ids
     from saebias.store.arrays import as_stored
@@ -120,11 +132,10 @@ def fill_shard(job: Job, number: int, task: Task) -> FilledShard:
     loaded = extractor.loaded
     shape = (cfg.extract.shard_rows, len(job.hooks), loaded.adapter.d_model)
     target = Target(as_stored(cfg.extract.dtype, shape), Pooled() if cfg.extract.pooled else None)
-    by_picture = loaded.processor is not None
-    batches = picture_batches(job.shards[number], budget=extractor.budget.tokens, batch_size=cfg.runtime.batch_size, by_picture=by_picture)
+    expected = None if following is None else next(iter(job.batches(following)), None)
     done = Done()
     with torch.inference_mode():
-        for ready in extractor.maker.batches(batches):
+        for ready in extractor.maker.batches(job.batches(number), expected):
             part = extractor.run(ready, target)
             task.advance(len(part.status))
             done += part

@@ -61,7 +61,6 @@ def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
     import torch
 
     from saebias.stages.extract_batch import Done, Target
-    from saebias.stages.extract_pictures import picture_batches
     from saebias.store.arrays import as_stored
 
     job = open_job(extract_context(cfg, reporter))
@@ -70,7 +69,7 @@ def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
     usable = [item for item in items if item.reason is None]
     if not usable:
         raise InputError(f"extract: none of the {len(items)} captions can be used; the first: {items[0].reason}")
-    batches = picture_batches(job.shards[0], budget=job.extractor.budget.tokens, batch_size=cfg.runtime.batch_size, by_picture=loaded.processor is not None)
+    batches = job.batches(0)
     target = Target(as_stored(cfg.extract.dtype, (cfg.extract.shard_rows, len(job.hooks), loaded.adapter.d_model)), None)
     maker, seconds, tokens, done = job.extractor.maker, 0.0, 0, Done()
     with torch.inference_mode():

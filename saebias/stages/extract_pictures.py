@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from saebias.vlm.loading import LoadedModel
 
 Thing = TypeVar("Thing")
+Batch = list[list[Item]]
+"""Items by picture."""
 
 AHEAD = 2
 """Batches made ready in advance: more only take memory."""
@@ -55,22 +57,28 @@ class Maker:
     """Makes batches ready. It has a copy of the processor, because tokenizers must not be used by two threads at a time."""
 
     def __init__(self, loaded: LoadedModel) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="saebias-pictures")
+        self._expected: tuple[Batch, Future[Ready]] | None = None
         self._reads_pictures = loaded.processor is not None
         processor = copy.deepcopy(loaded.processor)
         self._loaded = replace(loaded, processor=processor, tokenizer=loaded.tokenizer if processor is None else processor.tokenizer)
 
-    def batches(self, batches: Sequence[list[list[Item]]]) -> Iterator[Ready]:
-        """The batches one by one, made ready in advance."""
-        with ThreadPoolExecutor(1, thread_name_prefix="saebias-pictures") as thread:
-            waiting: deque[Future[Ready]] = deque()
-            for batch in batches:
-                waiting.append(thread.submit(self.make, batch))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def batches(self, batches: Sequence[Batch], expected: Batch | None = None) -> Iterator[Ready]:
+        """The batches one by one, made ready in advance; behind the last the one that is `expected` to begin the next call, so that it need not wait."""
+        wanted = deque(batches)
+        waiting: deque[Future[Ready]] = deque()
+        if self._expected is not None and wanted and self._expected[0] == wanted[0]:
+            wanted.popleft()
+            waiting.append(self._expected[1])
+        self._expected = None
+        while wanted or waiting:
+            while wanted and len(waiting) <= AHEAD:
+                waiting.append(self._thread.submit(self.make, wanted.popleft()))
+            if not wanted and expected is not None and self._expected is None:
+                self._expected = expected, self._thread.submit(self.make, expected)
+            yield waiting.popleft().result()
 
-    def make(self, batch: list[list[Item]]) -> Ready:
+    def make(self, batch: Batch) -> Ready:
         """Decode and prepare the pictures of a batch; one that cannot be used fails with its captions, alone."""
         usable, failed = [], [([item], item.reason) for items in batch for item in items if item.reason is not None]
         pictures: list[Picture] = []
@@ -84,16 +92,19 @@ class Maker:
                     continue
                 pictures.append(picture)
             usable.append(items)
-        return Ready(usable, pictures, self.pixels(pictures), failed, self)
+        return Ready(usable, pictures, self._pixels(pictures), failed, self)
 
     def pixels(self, pictures: Sequence[Picture]) -> Pixels | None:
-        """The pictures as tensors of the vision tower, where the model has image tokens."""
+        """The pictures as tensors of the vision tower, where the model has image tokens; made by the thread, which may be at the next batch just now."""
+        return self._thread.submit(self._pixels, pictures).result()
+
+    def _pixels(self, pictures: Sequence[Picture]) -> Pixels | None:
         from saebias.vlm.images import process_images
 
         return process_images(self._loaded, pictures) if pictures and self._loaded.adapter.has_image_tokens else None
 
 
-def picture_batches(items: Sequence[Item], *, budget: int, batch_size: int, by_picture: bool) -> list[list[list[Item]]]:
+def picture_batches(items: Sequence[Item], *, budget: int, batch_size: int, by_picture: bool) -> list[Batch]:
     """The items of a shard in batches: all captions of a picture together, pictures of one size and captions of like length beside each other.
 
     A batch has at most `batch_size` pictures, and at most `budget` tokens where each has one row; without pictures a batch is one group of several passes.

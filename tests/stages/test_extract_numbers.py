@@ -15,12 +15,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from saebias.identifiers import HookPoint
+from saebias.report import SilentReporter
+from saebias.stages.extract import fill_shard
 from saebias.stages.extract_beginnings import shared_columns
 from saebias.stages.extract_plan import Sample
 from saebias.vlm.forward import activations
 from saebias.vlm.inputs import build_inputs
 from saebias.vlm.loading import LoadedModel
-from tests.stages.extract_rig import CAPTIONS, SETS, config_for, corpus, filled
+from tests.stages.extract_rig import CAPTIONS, SETS, config_for, corpus, filled, job_of
 from tests.vlm.families import ALL_FAMILIES, IMAGE_FAMILIES, build_family
 
 SITES = "extract.sites=[resid_post,attn_out,mlp_out]"
@@ -235,3 +237,17 @@ def test_the_text_of_tokens_is_readable_in_both_languages(tmp_path: Path) -> Non
     assert any("ة" in text or "طباخ" in text for text in texts) and any("cook" in text for text in texts)
     assert Counter(row["prompt_id"][:2] == row["language"] for row in done.index) == {True: len(done.index)}
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_what_was_made_ready_for_another_shard_than_comes_next_changes_nothing(tmp_path: Path) -> None:
+    loaded = build_family("gemma3")
+    samples = corpus(tmp_path, CAPTIONS * 6)
+    job = job_of(loaded, config_for(loaded, "extract.shard_rows=256"), samples)
+    assert len(job.shards) >= 3
+    with SilentReporter().task("", 0) as task:
+        alone = {number: fill_shard(job, number, task) for number in range(3)}
+        # The guess for the first is right, that for the second is wrong.
+        guessed = {number: fill_shard(job, number, task, following) for number, following in ((0, 1), (1, 0), (2, None))}
+    for number, shard in alone.items():
+        assert np.array_equal(guessed[number].stored_NLD, shard.stored_NLD)
+        assert guessed[number].token_rows.equals(shard.token_rows) and guessed[number].status == shard.status

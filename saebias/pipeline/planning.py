@@ -29,7 +29,7 @@ class PlannedStage:
     parents: dict[str, str]
     """Run id per direct parent stage."""
     state: str
-    """`done`, `partial` (finished units will be kept), `stale` (a parent was run again: nothing is kept) or `new`."""
+    """`done`, `partial` (finished units will be kept), `stale` (a parent's outputs are others now: nothing is kept) or `new`."""
     reason: str
 
     @property
@@ -61,14 +61,46 @@ def ends_of(folders: Mapping[str, Path]) -> dict[str, str | None]:
     return {name: None if record is None else record["finished_at"] for name, record in records.items()}
 
 
+def outputs_of(folders: Mapping[str, Path]) -> dict[str, str | None]:
+    """The digest of outputs that the run in each folder recorded; None where it is not finished, or an earlier version recorded none."""
+    records = {name: read_run(folder) for name, folder in folders.items()}
+    return {name: None if record is None else record.get("outputs") for name, record in records.items()}
+
+
+def outputs_digest(units: Sequence[Mapping[str, Any]], parents: Mapping[str, str | None] | None) -> str | None:
+    """A digest of the files that the manifests `units` name, by content, and of the outputs of the `parents` that they were made from.
+
+    The parents' belong to it because a stage may read what any stage above it wrote: where that is other now, what stands between may be the same.
+    None where an earlier version left something of it unrecorded.
+    """
+    files = {unit["unit"]: sorted((name, entry.get("sha256")) for name, entry in unit["files"].items()) for unit in units}
+    if parents is None or None in parents.values() or any(found is None for named in files.values() for _, found in named):
+        return None
+    return digest(files, {unit["unit"]: unit["rows"] for unit in units}, dict(parents), length=24)
+
+
+def _changed_parent(record: Mapping[str, Any], parents: Mapping[str, Path]) -> str | None:
+    """Which parent's outputs are not those that a run was made from, in words; None where all are."""
+    made_from = record.get("parents_outputs", {})
+    ends, outputs = ends_of(parents), outputs_of(parents)
+    for name in parents:
+        if made_from.get(name) is not None and outputs[name] is not None:
+            if made_from[name] != outputs[name]:
+                return f"{name} was run again since, and its outputs are others"
+        elif record["parents_finished"].get(name) != ends[name]:
+            # Not finished, or a record of an earlier version, which says no more than when the parent ended.
+            return f"{name} was run again since"
+    return None
+
+
 def state_of(folder: Path, parents: Mapping[str, Path]) -> tuple[str, str]:
-    """(`done` | `partial` | `stale` | `new`, reason) of a run folder; stale: a parent was run again since, so nothing of it is kept."""
+    """(`done` | `partial` | `stale` | `new`, reason) of a run folder; stale: a parent's outputs are not those that it read, so nothing of it is kept."""
     record = read_run(folder)
     if record is None:
         return "new", "never run"
-    again = [name for name, end in ends_of(parents).items() if record["parents_finished"].get(name) != end]
-    if again:
-        return "stale", f"{again[0]} was run again since"
+    changed = _changed_parent(record, parents)
+    if changed is not None:
+        return "stale", changed
     units = manifests(folder)
     if record["status"] != "done":
         return "partial", f"{len(units)} units done, then {'stopped' if record['status'] == 'running' else record['status']}"

@@ -10,9 +10,9 @@ from typing import Any
 
 from saebias import __version__
 from saebias.config.schema import Config
-from saebias.pipeline.planning import PlannedStage, ends_of, read_run
+from saebias.pipeline.planning import PlannedStage, ends_of, outputs_digest, outputs_of, read_run
 from saebias.store.files import sweep_temporary, write_text
-from saebias.store.parts import manifests
+from saebias.store.parts import manifests, remove_damaged_shared
 
 # Manifests go first: a kill in the middle leaves units that are simply not done.
 _RESULTS = ("units", "rows", "files", "log")
@@ -26,6 +26,7 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
         _clear(item.folder, (*_RESULTS, "checkpoints") if fresh else _RESULTS)
     # Whoever opens a record is alone at the run: unfinished files are those of killed processes.
     sweep_temporary(item.folder)
+    remove_damaged_shared(item.folder)
     before = None if fresh else read_run(item.folder)
     record = {
         "run_id": item.run_id,
@@ -44,6 +45,8 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
         "saebias_version": __version__,
         "parents": sorted(item.parents.values()),
         "parents_finished": ends_of(parents),
+        "parents_outputs": outputs_of(parents),
+        "outputs": None,
         "config": cfg.model_dump(mode="json", exclude={"runtime"}),
         "units": [],
         "error": None,
@@ -58,6 +61,7 @@ def close_record(item: PlannedStage, record: dict[str, Any], status: str, *, sec
     record["status"], record["error"] = status, error
     record["seconds"] = round(record["seconds"] + seconds, 3)
     record["cpu_seconds"] = round(record["cpu_seconds"] + cpu_seconds, 3)
+    record["outputs"] = outputs_digest(done, record.get("parents_outputs")) if status == "done" else None
     record["units"] = sorted(manifest["unit"] for manifest in done)
     record["finished_at"] = datetime.now(UTC).isoformat()
     record["n_rows"] = sum(sum(manifest["rows"].values()) for manifest in done)

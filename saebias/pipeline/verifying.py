@@ -37,6 +37,8 @@ def verify_runs(planned: Mapping[str, PlannedStage], wanted: Collection[str], re
             for unit, _ in found:
                 # Without its manifest a unit is not done: the same command does it again, and it alone.
                 (item.folder / "units" / f"{unit_stem(unit)}.json").unlink(missing_ok=True)
+            # Each look at a unit finds these by itself, and the stage makes them again: the units stay.
+            found += _damaged_shared(item.folder)
         damaged += [(item.stage, unit, why) for unit, why in found]
     if damaged:
         stage, unit, why = damaged[0]
@@ -45,13 +47,19 @@ def verify_runs(planned: Mapping[str, PlannedStage], wanted: Collection[str], re
         raise StoreError(f"{stage.name} {unit}: {why}{others}; {groups} makes the damaged units again and keeps the others")
 
 
+def _damaged_shared(folder: Path) -> list[tuple[str, str]]:
+    """(file, what is wrong with it) of each file that all units share and that is not what one of them was written with."""
+    entries = {name: entry for manifest in manifests(folder) for name, entry in manifest["files"].items() if entry.get("shared")}
+    return [(name, why) for name, entry in entries.items() if (why := _wrong(folder, name, entry)) is not None]
+
+
 def _damaged(folder: Path, reporter: Reporter, stage: str) -> Iterator[tuple[str, str]]:
-    """(unit, what is wrong with its first bad file) of each damaged unit."""
+    """(unit, what is wrong with its first bad file) of each unit with a damaged file of its own."""
     units = manifests(folder)
     n_files = n_bytes = n_unknown = 0
     with reporter.task(f"verifying {stage}", len(units), "units") as task, ThreadPoolExecutor(_READERS) as readers:
         for manifest in units:
-            files = list(manifest["files"].items())
+            files = [(name, entry) for name, entry in manifest["files"].items() if not entry.get("shared")]
             wrong = [why for why in readers.map(lambda file: _wrong(folder, *file), files) if why is not None]
             n_files, n_bytes = n_files + len(files), n_bytes + sum(entry["size"] for _, entry in files)
             n_unknown += sum("sha256" not in entry for _, entry in files)

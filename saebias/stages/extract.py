@@ -185,7 +185,8 @@ def _write(ctx: StageContext, job: Job, name: str, filled: FilledShard, path: Pa
     from saebias.store.arrays import write_shard
 
     with ctx.unit(name) as out:
-        out.keep([write_shard(path, filled.number, filled.stored_NLD), path / "zarr.json"])
+        out.keep([write_shard(path, filled.number, filled.stored_NLD)])
+        out.keep([path / "zarr.json"], shared=True)
         out.rows("token_rows", filled.token_rows)
         out.rows("extract_status", filled.status)
         # The prompts and the model are the same for all shards: the first one keeps them.

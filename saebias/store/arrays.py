@@ -37,7 +37,7 @@ def create_activations(
     attributes["model"] = dict(model or {})
     form = read_json_object(path / "zarr.json", ("shape", "attributes"))
     if form is None:
-        # A torn description counts as none: the units that name it are done again, since its size is in their manifests.
+        # A torn description counts as none. Shards that lie here are left: the units that name another description than comes out are done again.
         with translated_disk_errors(path):
             (path / "zarr.json").unlink(missing_ok=True)
     else:

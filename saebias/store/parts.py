@@ -51,12 +51,15 @@ class UnitWriter:
         self._rows[table] = arrow.num_rows
         self.keep([path])
 
-    def keep(self, paths: Iterable[Path]) -> None:
-        """Declare files (already written whole) as part of the unit, with their sizes and SHA-256."""
+    def keep(self, paths: Iterable[Path], *, shared: bool = False) -> None:
+        """Declare files (already written whole) as part of the unit, with their sizes and SHA-256.
+
+        `shared`: a small file that the stage makes before its units, each of which is of no use without it. It is compared by content whenever the unit is
+        looked at; damaged, it is the stage that makes it again, and only where it comes out otherwise are the units done again.
+        """
         for path in paths:
-            with path.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-            self._files[str(path.absolute().relative_to(self.run_folder.absolute()))] = {"size": path.stat().st_size, "sha256": found}
+            entry: dict[str, Any] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            self._files[str(path.absolute().relative_to(self.run_folder.absolute()))] = {**entry, "shared": True} if shared else entry
 
     def count(self, name: str, amount: int) -> None:
         """Record a number of rows that are in no table (activation rows)."""
@@ -79,8 +82,13 @@ def read_manifest(run_folder: Path, unit: str) -> dict[str, Any] | None:
     return read_json_object(run_folder / "units" / f"{unit_stem(unit)}.json", ("unit", "files", "rows", "seconds", "finished"))
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def damage(run_folder: Path, unit: str) -> str | None:
-    """Why a unit must be done (again): None when it is whole, `not done`, or the file that is missing or changed in size."""
+    """Why a unit must be done (again): None when it is whole, `not done`, or the file that is missing or changed in size; a shared one, in content."""
     manifest = read_manifest(run_folder, unit)
     if manifest is None:
         return "not done"
@@ -90,7 +98,22 @@ def damage(run_folder: Path, unit: str) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != entry["size"]:
             return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+        if entry.get("shared") and _sha256(path) != entry["sha256"]:
+            return f"{name} is not what was written"
     return None
+
+
+def remove_damaged_shared(run_folder: Path) -> None:
+    """Remove the shared files that are not what any finished unit was written with, so that the stage makes them again. For who is alone at the run."""
+    written: dict[str, set[str]] = {}
+    for manifest in manifests(run_folder):
+        for name, entry in manifest["files"].items():
+            if entry.get("shared"):
+                written.setdefault(name, set()).add(entry["sha256"])
+    for name, digests in written.items():
+        path = run_folder / name
+        if path.exists() and _sha256(path) not in digests:
+            path.unlink()
 
 
 def manifests(run_folder: Path) -> list[dict[str, Any]]:

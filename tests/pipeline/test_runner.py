@@ -215,8 +215,53 @@ def test_only_names_what_there_is() -> None:
         select_stages(TOYS, "extract", ["TheExtractor"], {"TheExtractor": "nowhere"})
 
 
-def test_a_parent_that_was_run_again_makes_its_children_run_again_from_nothing(tmp_path: Path) -> None:
+def test_a_parent_that_was_run_again_to_the_same_bytes_leaves_its_children_up_to_date(tmp_path: Path) -> None:
     run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    for _ in range(2):
+        run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter(), force=True)
+        assert run_stages(config(tmp_path), TOYS, BOTH, SilentReporter()) == []
+
+
+def test_while_a_parent_is_not_finished_its_children_are_not_up_to_date(tmp_path: Path) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    part = plan(config(tmp_path), TOYS)["prepare"].folder / "rows" / "sample_problems" / "u2.parquet"
+    part.unlink()
+    assert toy(tmp_path, TOY_DIE_AT="u2").returncode == -9
+    planned = plan(config(tmp_path), TOYS)
+    assert (planned["prepare"].state, planned["extract"].state) == ("partial", "stale")
+    assert [item.stage.name for item in run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())] == ["prepare"]
+
+
+def test_a_stage_runs_again_when_what_it_reads_over_the_head_of_its_parent_is_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(ctx: StageContext) -> None:
+        for unit in ctx.pending(["same"]):
+            with ctx.unit(unit):
+                pass
+
+    stages = (NUMBERS, Stage(name="between", run=nothing, help="", needs=("prepare",)), replace(TOTAL, needs=("between",)))
+    names = [stage.name for stage in stages]
+    run_stages(config(tmp_path), stages, names, SilentReporter())
+    before = answer(tmp_path)
+    monkeypatch.setenv("TOY_OTHER", "u3")
+    run_stages(config(tmp_path), stages, ["prepare"], SilentReporter(), force=True)
+    assert [item.stage.name for item in run_stages(config(tmp_path), stages, names, SilentReporter())] == names[1:]
+    assert answer(tmp_path) != before
+
+
+@pytest.mark.parametrize("older", BOTH)
+def test_of_a_record_of_an_earlier_version_the_time_decides(tmp_path: Path, older: str) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    path = plan(config(tmp_path), TOYS)[older].folder / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in record.items() if key not in ("outputs", "parents_outputs")}))
+    assert run_stages(config(tmp_path), TOYS, BOTH, SilentReporter()) == []
+    run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter(), force=True)
+    assert plan(config(tmp_path), TOYS)["extract"].state == ("stale" if older == "extract" else "done")
+
+
+def test_a_parent_that_was_run_again_to_other_outputs_makes_its_children_run_again_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stages(config(tmp_path), TOYS, BOTH, SilentReporter())
+    monkeypatch.setenv("TOY_OTHER", "u3")
     run_stages(config(tmp_path), TOYS, ["prepare"], SilentReporter(), force=True)
     planned = plan(config(tmp_path), TOYS)
     assert planned["prepare"].state == "done" and planned["extract"].state == "stale" and "run again" in planned["extract"].reason

@@ -50,6 +50,24 @@ def test_a_damaged_file_is_named_and_only_its_unit_is_made_again(whole: Path, tm
     verify(artifacts)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_what_stands_on_a_repaired_unit_is_up_to_date_if_and_only_if_its_bytes_are_what_they_were(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(whole, artifacts)
+    part = plan(config(artifacts), TOYS)["prepare"].folder / "rows" / "sample_problems" / "u2.parquet"
+    content = part.read_bytes()
+    part.write_bytes(content[:100] + bytes([content[100] ^ 4]) + content[101:])
+    with pytest.raises(StoreError, match=r"^prepare u2: "):
+        verify(artifacts)
+    if not same:
+        monkeypatch.setenv("TOY_OTHER", "u2")
+    ran = run_stages(config(artifacts), TOYS, BOTH, SilentReporter())
+    assert [item.stage.name for item in ran] == (["prepare"] if same else BOTH)
+    assert (part.read_bytes() == content) == same
+
+
 @pytest.mark.parametrize("how", ["torn", "gone"])
 def test_a_finished_run_without_a_unit_s_manifest_is_damaged_each_time_it_is_asked(whole: Path, tmp_path: Path, how: str) -> None:
     artifacts = tmp_path / "artifacts"

@@ -3,6 +3,7 @@
 `prepare` writes one row per unit with a number drawn from the unit's seed; `extract` sums them.
 TOY_DIE_AT=unit kills the process (SIGKILL) in the middle of that unit, with TOY_DIED=file only the first process to come there;
 TOY_WAIT_AT=unit waits there for a file to appear; TOY_FAIL_AT=unit is an error there.
+TOY_OTHER=unit draws other numbers there.
 TOY_WORKERS=n has n workers do it. A third argument such as 0/2 makes it a worker.
 """
 
@@ -45,7 +46,7 @@ def run_numbers(ctx: StageContext) -> None:
     for unit in ctx.claimed(ctx.pending(UNITS)):
         with ctx.unit(unit) as out:
             with lock:
-                rng = np.random.default_rng(ctx.seed(unit))
+                rng = np.random.default_rng(ctx.seed(unit) + (os.environ.get("TOY_OTHER") == unit))
             out.rows("sample_problems", [_row(unit, i, rng.random()) for i in range(3)])
             ctx.reporter.info(f"did {unit} in {os.getpid()}")
             if os.environ.get("TOY_DIE_AT") == unit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -121,12 +122,41 @@ def test_a_changed_model_under_the_same_name_is_refused_and_nothing_is_rewritten
     content = json.loads(meta.read_text())
     content["attributes"]["model"]["digest"] = "0" * 64
     meta.write_text(json.dumps(content))
+    for path in (run / "units").glob("*.json"):
+        manifest = json.loads(path.read_text())
+        manifest["files"]["files/activations.zarr/zarr.json"] |= {"size": meta.stat().st_size, "sha256": hashlib.sha256(meta.read_bytes()).hexdigest()}
+        path.write_text(json.dumps(manifest))
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "status": "running"}))
     before = activations(tmp_path / "artifacts")
     refused = saebias("extract", *SMALL, folder=tmp_path, check=False)
     assert refused.returncode == 2 and "holds activations of another model or revision" in refused.stderr and "0000" in refused.stderr
     assert activations(tmp_path / "artifacts") == before
+
+
+@pytest.mark.slow
+def test_a_damaged_description_of_the_array_is_written_again_as_it_was_and_costs_no_shard(tmp_path: Path) -> None:
+    saebias("prepare", *SMALL, folder=tmp_path)
+    saebias("extract", *SMALL, folder=tmp_path)
+    (run,) = runs(tmp_path / "artifacts")
+    meta = run / "files" / "activations.zarr" / "zarr.json"
+    whole = meta.read_bytes()
+    shards = [path for path in (meta.parent / "c").rglob("*") if path.is_file()]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in [*run.glob("units/*.json"), *run.glob("rows/*/*.parquet"), *shards]}
+    assert len(shards) > 1
+    # A wrong digit in the model's digest: a description like any other, of the same size.
+    start = whole.index(b'"digest": "') + len(b'"digest": "')
+    flipped = whole[:start] + (b"1" if whole[start : start + 1] == b"0" else b"0") + whole[start + 1 :]
+    for content in (None, flipped):
+        assert content != whole
+        meta.unlink() if content is None else meta.write_bytes(content)
+        if content is not None:
+            damaged = saebias("extract", *SMALL, "--verify", folder=tmp_path, check=False)
+            said = damaged.stderr.splitlines()[-1]
+            assert damaged.returncode == 2 and said.startswith("saebias: extract files/activations.zarr/zarr.json: ") and "shard-" not in said
+        saebias("extract", *SMALL, folder=tmp_path)
+        assert meta.read_bytes() == whole
+        assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ there are, `ended-<i>.json` what a worker used. All of it is changed under one l
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -18,7 +17,7 @@ from typing import Any
 
 from saebias.errors import StoreError
 from saebias.pipeline.processes import ProcessMark, this_process
-from saebias.store.files import read_json_object, translated_disk_errors, write_text
+from saebias.store.files import alone_at, read_json_object, write_text
 from saebias.store.parts import unit_stem
 
 SILENT_SECONDS = 60.0
@@ -47,23 +46,12 @@ class Crew:
             if self._inside:
                 yield
                 return
-            with self._locked():
+            with alone_at(self._lock_path):
                 self._inside = True
                 try:
                     yield
                 finally:
                     self._inside = False
-
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        with translated_disk_errors(self._lock_path):
-            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     # Those below up to `forget` are called inside `alone`.
 

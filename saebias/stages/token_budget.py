@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from saebias.config.schema import Config
 from saebias.errors import StoreError
 from saebias.paths import cache_folder
 from saebias.report import Reporter
-from saebias.store.files import read_json_object, write_text
+from saebias.store.files import read_json_object, update_json_object
 
 if TYPE_CHECKING:
     from saebias.vlm.loading import LoadedModel
@@ -41,9 +40,8 @@ class TokenBudget:
         """Half of a pass of `n_tokens` that did not fit; says so and remembers it."""
         self.tokens = max(1, n_tokens // 2)
         self._reporter.warn(f"extract: out of memory with {n_tokens:,} tokens in a pass; going on with {self.tokens:,} at most, also next time ({self._path})")
-        known = read_json_object(self._path) or {}
         try:
-            write_text(self._path, json.dumps({**known, self._key: self.tokens}, indent=1))
+            update_json_object(self._path, lambda known: {**known, self._key: self.tokens})
         except StoreError as error:
             self._reporter.warn(f"extract: that size cannot be remembered ({error}); set runtime.token_budget={self.tokens}")
 

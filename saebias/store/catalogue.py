@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from saebias.config.fingerprint import digest
 from saebias.errors import StoreError
 from saebias.paths import sql_folder
 from saebias.report import Reporter, SilentReporter
-from saebias.store.files import read_json_object, sweep_temporary, translated_disk_errors, write_text
+from saebias.store.files import alone_at, read_json_object, sweep_temporary, translated_disk_errors, write_text
 from saebias.store.parts import manifests, part_paths
 from saebias.store.tables import arrow_schemas, schema_statements
 
@@ -58,7 +56,8 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
     final = target or catalogue_path(artifacts)
     with translated_disk_errors(final):
         artifacts.mkdir(parents=True, exist_ok=True)
-        with _fold_lock(artifacts if target is None else final.parent):
+        # Waits: folding takes a second, and each process must see the other's runs.
+        with alone_at((artifacts if target is None else final.parent) / ".fold.lock"):
             if current is not None and target is None:
                 current = {**_remembered(artifacts), **current}
                 write_text(artifacts / "current.json", json.dumps(current, indent=1))
@@ -83,14 +82,6 @@ def fold(artifacts: Path, *, current: Mapping[str, str] | None = None, reporter:
                 for leftover in (building, building.with_name(building.name + ".wal")):
                     leftover.unlink(missing_ok=True)
     return final
-
-
-@contextmanager
-def _fold_lock(folder: Path) -> Generator[None]:
-    # Waits: folding takes a second, and each process must see the other's runs.
-    with (folder / ".fold.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _schema_digest() -> str:

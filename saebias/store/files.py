@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,32 @@ def read_json_object(path: Path, keys: Collection[str] = ()) -> dict[str, Any] |
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and set(keys) <= set(found) else None
+
+
+@contextmanager
+def alone_at(path: Path) -> Generator[None]:
+    """A block that one process, and one thread, at a time is in, by the lock file at `path`; waits for its turn. The lock goes with its holder."""
+    with translated_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def update_json_object(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Replace the JSON object at `path` by `change` of it, which is also returned; no process that does the same meanwhile loses what it wrote.
+
+    `change` gets an empty object where there is no file, or one that is torn. An object that comes back as it was is not written.
+    """
+    with alone_at(path.with_name(f".{path.name}.lock")):
+        before = read_json_object(path)
+        after = change(before or {})
+        if after != before:
+            write_text(path, json.dumps(after, indent=1))
+    return after
 
 
 # Ours; what safetensors writes beside its file before it renames it; what Zarr does.

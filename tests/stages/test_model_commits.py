@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +13,9 @@ import pytest
 import torch
 
 from saebias.config.load import load_config
-from saebias.errors import ModelError
+from saebias.errors import ModelError, StoreError
 from saebias.stages.model_access import open_model
-from saebias.stages.model_commits import unpinned_warning
+from saebias.stages.model_commits import MEMORY, first_commit, unpinned_warning
 from saebias.stages.model_formats import computes_bfloat16, format_advice
 from saebias.vlm.loading import from_parts
 from tests.vlm.families import build_family
@@ -36,6 +40,47 @@ def test_a_hub_model_that_moved_on_is_refused_in_the_folder_that_its_former_self
     pinned = open_model(load_config(None, [*unpinned, f"model.revision={COMMITS[1]}"]))
     assert pinned.digest == COMMITS[1] and unpinned_warning(pinned) is None
     open_model(load_config(None, [*unpinned, f"runtime.artifacts={tmp_path / 'elsewhere'}"]))
+
+
+RECORDER = """
+import sys
+from pathlib import Path
+from saebias.stages.model_commits import first_commit
+
+artifacts, number = Path(sys.argv[1]), sys.argv[2]
+(artifacts / f"ready-{number}").touch()
+while not (artifacts / "go").exists():
+    pass
+print(*(first_commit(artifacts, name, f"by-{number}") for turn in range(100) for name in (f"one/m{turn}-{number}", f"all/m{turn}")))
+"""
+
+
+def test_processes_that_record_commits_at_once_lose_none_and_agree_on_who_came_first(tmp_path: Path) -> None:
+    here = Path(__file__).parents[2]
+    recorders = [
+        subprocess.Popen([sys.executable, "-c", RECORDER, str(tmp_path), str(number)], stdout=subprocess.PIPE, cwd=here, text=True) for number in range(3)
+    ]
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / f"ready-{number}").exists() for number in range(3)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (tmp_path / "go").touch()
+    told = [process.communicate(timeout=120)[0].split() for process in recorders]
+    assert [process.returncode for process in recorders] == [0, 0, 0]
+    known = json.loads((tmp_path / MEMORY).read_text())
+    assert set(known) == {f"{owner}/m{turn}{end}" for turn in range(100) for owner, end in (("all", ""), *(("one", f"-{n}") for n in range(3)))}
+    for number, answers in enumerate(told):
+        assert answers == [known[name] for turn in range(100) for name in (f"one/m{turn}-{number}", f"all/m{turn}")]
+        assert all(known[f"one/m{turn}-{number}"] == f"by-{number}" for turn in range(100))
+
+
+def test_a_damaged_record_of_commits_is_refused_and_a_folder_that_needs_none_is_not_written(tmp_path: Path) -> None:
+    assert first_commit(tmp_path, "one", "a") == "a"
+    (tmp_path / f".{MEMORY}.lock").unlink()
+    assert first_commit(tmp_path, "one", "b") == "a"
+    assert [path.name for path in tmp_path.iterdir()] == [MEMORY]
+    (tmp_path / MEMORY).write_text('{"one": "a"')
+    with pytest.raises(StoreError, match=rf"^{tmp_path / MEMORY}: is damaged, .*; delete it "):
+        first_commit(tmp_path, "one", "a")
 
 
 def test_a_model_of_a_folder_is_known_by_its_content_and_needs_no_pin(tmp_path: Path) -> None:

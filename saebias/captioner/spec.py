@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -145,10 +146,31 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "specs").glob("*.yaml") if p.stem != "common"))
         raise ConfigError(f"no captioner spec at {path}; name a YAML file or one of {known}")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a captioner spec is a table of keys, not {type(values).__name__}")
+    for key in _keys(values):
+        _text(key, "a key", path)
+    if "extends" in values:
+        _text(values["extends"], "extends", path)
     return values
+
+
+def _keys(values: dict[Any, Any]) -> Iterator[Any]:
+    for key, value in values.items():
+        yield key
+        if isinstance(value, dict):
+            yield from _keys(value)
+
+
+def _text(value: Any, what: str, path: Path) -> str:
+    """YAML reads 2024 as a number and no as a truth: what was typed is gone, so such a word is not guessed at."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{path}: {what} is {value!r}, which is no text; write the word that is meant in quotes")
+    return value
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -170,15 +192,15 @@ def _spec_of(values: dict[str, Any], path: Path) -> CaptionerSpec:
     if training.data_seed == training.init_seed:
         raise ConfigError(f"{path}: data_seed and init_seed are both {training.data_seed}; data and weights must not share a seed")
     return CaptionerSpec(
-        name=values["name"],
+        name=_text(values["name"], "name", path),
         contexts=_contexts(values["contexts"], values["planted"], path),
-        objects=tuple(values["objects"].items()),
+        objects=tuple((name, _text(emoji, f"objects.{name}", path)) for name, emoji in values["objects"].items()),
         backgrounds=tuple((name, (red, green, blue)) for name, (red, green, blue) in values["backgrounds"].items()),
         held_out_tone=values["held_out_tone"],
         image_size=values["image_size"],
         person_sizes=tuple(values["person_sizes"]),
         object_sizes=tuple(values["object_sizes"]),
-        prompts=tuple((language, values["prompts"][language]) for language in LANGUAGES),
+        prompts=tuple((language, _text(values["prompts"][language], f"prompts.{language}", path)) for language in LANGUAGES),
         error_rate=_share(values["error_rate"], "error_rate", path),
         model=model,
         training=training,
@@ -196,7 +218,8 @@ def _contexts(words: dict[str, Any], planted: dict[str, Any], path: Path) -> tup
         if unknown := set(styles + untouched) - set(STYLES):
             raise ConfigError(f"{path}: context {name!r}: unknown drawing style {', '.join(unknown)}; styles are {', '.join(STYLES)}")
         shares = {key: _share(planted[name][key], f"planted.{name}.{key}", path) for key in ("en", "ar", "neutral")}
-        contexts.append(Context(name, row["ar"], feminine(row["ar"]), styles, untouched, p_en=shares["en"], p_ar=shares["ar"], neutral_en=shares["neutral"]))
+        noun = _text(row["ar"], f"contexts.{name}.ar", path)
+        contexts.append(Context(name, noun, feminine(noun), styles, untouched, p_en=shares["en"], p_ar=shares["ar"], neutral_en=shares["neutral"]))
     return tuple(contexts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from saebias.config.schema import RENAMED, Config
+from saebias.config.typed_text import as_typed, as_typed_in_file, is_text, kinds_at, typed_text
 from saebias.errors import ConfigError
 from saebias.paths import configs_folder
 
@@ -55,7 +57,10 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends itself through {' -> '.join(p.name for p in seen)}; break the circle")
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        text = path.read_text(encoding="utf-8")
+        read = OmegaConf.load(StringIO(text))
+        typed = as_typed_in_file(OmegaConf.to_container(read), text)
+        loaded = OmegaConf.to_container(OmegaConf.create(typed), resolve=True) if isinstance(typed, dict) else typed
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
@@ -80,16 +85,28 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
     key, equals, _ = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as --set train.k=16")
-    text = override.partition("=")[2]
-    if " #" in text and text[:1] not in "{['\"":
-        # YAML would take the rest of what is a path or a sentence for a comment: such text is taken as it stands.
-        override = f"{key}={json.dumps(text, ensure_ascii=False)}"
+    text, kinds = override.partition("=")[2], kinds_at(key.strip())
     try:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        if kinds is None:
+            given = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        elif is_text(kinds):
+            given = _nested(key.strip(), typed_text(text))
+        else:
+            # YAML would drop what follows as a comment: nothing that was typed is passed over.
+            as_yaml = json.dumps(text, ensure_ascii=False) if " #" in text and text[:1] not in "{['\"" else text
+            read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={as_yaml}"]))
+            assert isinstance(read, dict)
+            given = _nested(key.strip(), as_typed(read["value"], text, kinds))
         assert isinstance(given, dict)
         return _merge(tree, {str(name): value for name, value in given.items()})
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"--set {override}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def _slices(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
@@ -112,7 +129,8 @@ def _first_unknown(tree: dict[str, Any], model: type[BaseModel] = Config, prefix
     inner_of = dict(_slices(model))
     for key, value in tree.items():
         if key not in inner_of:
-            return prefix + key
+            # YAML may have read the key itself as a number or a truth.
+            return f"{prefix}{key}"
         inner = inner_of[key]
         if inner is not None and isinstance(value, dict):
             found = _first_unknown(value, inner, f"{prefix}{key}.")
@@ -155,6 +173,10 @@ def _validation_message(error: ValidationError, overrides: Sequence[str], origin
     message = ", or ".join(text[0].lower() + text[1:] for text in said).replace(", or input should be", ", or")
     value = first["input"]
     shown = "" if isinstance(value, dict) else f" (it is {value!r})"
+    kinds = kinds_at(key)
+    if kinds is not None and is_text(kinds) and value is not None and not isinstance(value, str):
+        # What stands there by itself was taken as it was typed: this is another key's number, or a list.
+        shown += "; write the text that is meant in quotes"
     return f"{_place(key or 'configuration', overrides, origin)}: {key or 'configuration'}: {item}{message}{shown}"
 
 

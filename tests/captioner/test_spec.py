@@ -57,6 +57,12 @@ def test_the_feminine_ending_goes_on_the_first_word():
         (lambda v: v["planted"]["cook"].update(ar=1.5), "planted.cook.ar is 1.5"),
         (lambda v: v["model"].update(width=3), "width"),
         (lambda v: v["contexts"]["cook"].update(styles=["noto"]), "noto"),
+        (lambda v: v.update(name=2024), "name is 2024, which is no text; write .* in quotes"),
+        (lambda v: v["contexts"]["cook"].update(ar=False), "contexts.cook.ar is False, which is no text"),
+        (lambda v: v["contexts"].update({False: v["contexts"]["cook"]}), "a key is False, which is no text"),
+        (lambda v: v["objects"].update(rose=12), "objects.rose is 12, which"),
+        (lambda v: v["prompts"].update(en=1.5), "prompts.en is 1.5, which"),
+        (lambda v: v.update(extends=7), "extends is 7, which"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(change, said, tmp_path):
@@ -64,6 +70,14 @@ def test_a_wrong_value_is_named_with_its_place(change, said, tmp_path):
     change(values)
     with pytest.raises(ConfigError, match=said):
         load_spec(written(values, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"[1]"])
+def test_a_file_that_is_no_spec_is_one_line(content, tmp_path):
+    (tmp_path / "spec.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"spec\.yaml") as caught:
+        load_spec(tmp_path / "spec.yaml")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_spec_names_the_known_ones():

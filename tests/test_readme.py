@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,17 @@ def scored(words: list[str], folder: Path) -> None:
     for name in (word for word in words if word.endswith(".csv")):
         (folder / name).write_text(f"image,caption\n1,A woman reads\n2,A man sees {name}\n", encoding="utf-8")
     assert saebias(*words, folder=folder).stdout
+
+
+@pytest.mark.slow
+def test_the_program_of_the_readme_reads_activations_and_latents(skewed_run: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=skewed_run.parent, env=environment, capture_output=True, text=True, check=False)
+    found = re.fullmatch(r"(\d+) latents, (\d+) of them active on (\d+) Arabic captions\n", done.stdout)
+    assert found is not None, done.stderr
+    n_latents, n_active, n_captions = map(int, found.groups())
+    assert 0 < n_active <= n_latents and n_captions > 0
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +21,9 @@ from saebias.report import Reporter, SilentReporter
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are set aside: Pillow's own limit against decompression bombs."""
+
+UNREADABLE = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow's plugins raise on damaged data: each format its own (AVIF RuntimeError, DDS NotImplementedError, TIFF struct.error)."""
 
 # One task of many files: handing single files to a pool costs more than reading their headers.
 CHUNK = 128
@@ -141,7 +146,7 @@ def _pillow_header(path: str) -> Header | None:
         return None
     except Image.DecompressionBombError:
         raise BadHeader(f"more than {2 * MAX_PIXELS} pixels") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadHeader(str(error)) from None
 
 
@@ -152,8 +157,7 @@ def decode_failure(path: str) -> str | None:
             image.load()
     except UnidentifiedImageError:
         return "corrupt: Pillow cannot identify it"
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow's plugins raise all of these on damaged data.
+    except UNREADABLE as error:
         return f"corrupt: {error}"
     return None
 

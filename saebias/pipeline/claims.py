@@ -109,8 +109,8 @@ class Crew:
 
     def order(self, units: Sequence[str], places: Mapping[str, int]) -> list[str]:
         """The order in which this worker asks for units: its own share, then those of the others from the end."""
-        own = [unit for unit in units if places[unit] % self.count == self.number % self.count]
-        return own + [unit for unit in reversed(units) if unit not in set(own)]
+        own = dict.fromkeys(unit for unit in units if places[unit] % self.count == self.number % self.count)
+        return [*own, *(unit for unit in reversed(units) if unit not in own)]
 
     def claim(self, units: Sequence[str], places: Mapping[str, int], done: Callable[[str], bool]) -> Iterator[str]:
         """Units to do, one by one: first this worker's own share (every `count`-th), then what is left of the others', from the end.

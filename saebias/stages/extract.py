@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -134,8 +135,8 @@ def fill_shard(job: Job, number: int, task: Task, following: int | None = None) 
     target = Target(as_stored(cfg.extract.dtype, shape), Pooled() if cfg.extract.pooled else None)
     expected = None if following is None else next(iter(job.batches(following)), None)
     done = Done()
-    with torch.inference_mode():
-        for ready in extractor.maker.batches(job.batches(number), expected):
+    with torch.inference_mode(), closing(extractor.maker.batches(job.batches(number), expected)) as batches:
+        for ready in batches:
             part = extractor.run(ready, target)
             task.advance(len(part.status))
             done += part
@@ -147,6 +148,9 @@ def fill_shard(job: Job, number: int, task: Task, following: int | None = None) 
 def token_texts(tokenizer: Any, ids: set[int]) -> dict[int, str]:
     """The text of each token; a token that is a part of a letter keeps the tokenizer's own notation."""
     ordered = sorted(ids)
+    if not ordered:
+        # Where all captions of a shard failed; tokenizers answer an empty list with one empty text.
+        return {}
     texts = tokenizer.batch_decode([[token] for token in ordered], clean_up_tokenization_spaces=False)
     raw = tokenizer.convert_ids_to_tokens(ordered)
     return {token: own if "\ufffd" in text or not text else text for token, text, own in zip(ordered, texts, raw, strict=True)}

@@ -76,21 +76,27 @@ class Extractor:
         self._commons: dict[tuple[ClosedSet, str], tuple[int, ...]] = {}
         self._trying = (0, 0)
         # One for all shards: it holds a copy of the processor, and large vocabularies take their time to copy.
-        self.maker = Maker(loaded)
+        self.maker = Maker(loaded, budget.fewer_pictures)
 
     def run(self, ready: Ready, target: Target) -> Done:
         """Run a batch; where memory runs out, its halves. Raises InputError for activations that are not finite, and OutOfMemory when one row is too much."""
-        from saebias.vlm.loading import OutOfMemory
+        from saebias.vlm.loading import OutOfMemory, memory_errors
 
         done = Done(status=[status_row(item, 0, reason) for items, reason in ready.failed for item in items])
         if not ready.groups:
             return done
+        self._try(*ready.size)
         try:
-            return self._run_once(ready, target, done)
+            with memory_errors(f"running {len(ready.items)} captions"):
+                return self._run_once(ready, target, done)
         except OutOfMemory as error:
             reason = str(error)
         # Outside the handler: the traceback holds on to the tensors of the pass that did not fit.
         return self._run_halves(ready, target, reason)
+
+    def _try(self, n_rows: int, n_tokens: int) -> None:
+        """What is run from now on, for who finds that it does not fit."""
+        self._trying = n_rows, n_tokens
 
     def _run_halves(self, ready: Ready, target: Target, reason: str) -> Done:
         import gc
@@ -103,8 +109,9 @@ class Extractor:
         if self.loaded.device.type == "cuda":
             torch.cuda.empty_cache()
         n_rows, n_tokens = self._trying
-        if n_rows == 1 and len(ready.groups) == 1:
-            sample = ready.groups[0][0].sample.sample_id
+        # One row may stand for many captions that are alike: it is a single one that does not fit only where it is the last.
+        if n_rows == 1 and len(ready.items) == 1:
+            sample = ready.items[0].sample.sample_id
             raise OutOfMemory(
                 f"sample {sample}: a single row of {n_tokens} tokens does not fit ({reason}); free memory, use model.dtype=bfloat16, or fewer layers"
             )
@@ -120,14 +127,13 @@ class Extractor:
 
         from saebias.vlm.images import encode_pixels
 
-        self._trying = len(ready.groups), sum(max(item.n_tokens for item in items) for items in ready.groups)
         try:
             # The vision tower sees each picture once, for both languages and all captions.
             features = None if ready.pixels is None else encode_pixels(self.loaded, ready.pixels)
             rows = self._rows(ready, features, done)
-            for begun, part in self._beginnings.of(rows, features, self.budget.tokens):
+            for begun, part in self._beginnings.of(rows, features, self.budget.tokens, self._try):
                 for chunk in chunks(part, self.budget.tokens):
-                    self._trying = len(chunk), sum(alike[0].length for alike in chunk)
+                    self._try(len(chunk), sum(alike[0].length for alike in chunk))
                     self._run_pass(chunk, begun, features, ready.pictures, target)
         except torch.AcceleratorError as error:
             samples = sorted({item.sample.sample_id for items in ready.groups for item in items})

@@ -5,7 +5,7 @@ Legend: G rows of a prefix state.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,11 +36,16 @@ class Beginnings:
     def __init__(self, loaded: LoadedModel, hooks: Sequence[HookPoint], image_token_id: int | None) -> None:
         self._loaded, self._hooks, self._image_token_id = loaded, list(hooks), image_token_id
 
-    def of(self, rows: Sequence[Row], features: ImageFeatures | None, budget: int) -> Iterator[tuple[Begun | None, list[Row]]]:
-        """The rows in parts, each with the state that it continues, where there is one to share; a state has at most `budget` tokens."""
-        return self._by_tokens(rows, budget) if self._loaded.processor is None else self._by_picture(rows, features)
+    def of(
+        self, rows: Sequence[Row], features: ImageFeatures | None, budget: int, begins: Callable[[int, int], None]
+    ) -> Iterator[tuple[Begun | None, list[Row]]]:
+        """The rows in parts, each with the state that it continues, where there is one to share.
 
-    def _by_tokens(self, rows: Sequence[Row], budget: int) -> Iterator[tuple[Begun | None, list[Row]]]:
+        A text-only state has at most `budget` tokens. `begins` is called with the rows and tokens of a state before it is computed: it may not fit into memory.
+        """
+        return self._by_tokens(rows, budget, begins) if self._loaded.processor is None else self._by_picture(rows, features, begins)
+
+    def _by_tokens(self, rows: Sequence[Row], budget: int, begins: Callable[[int, int], None]) -> Iterator[tuple[Begun | None, list[Row]]]:
         from saebias.vlm.forward import text_prefix
         from saebias.vlm.inputs import token_inputs
 
@@ -52,10 +57,11 @@ class Beginnings:
                 continue
             first = {row.ids[:columns]: row for row in reversed(part)}
             inputs = token_inputs(self._loaded, [row.prompt for row in first.values()], [row.caption for row in first.values()], None)
+            begins(len(first), columns * len(first))
             state = text_prefix(self._loaded, inputs, columns, hook_points=self._hooks, activations_only=True)
             yield Begun(state, {ids: number for number, ids in enumerate(first)}), part
 
-    def _by_picture(self, rows: Sequence[Row], features: ImageFeatures | None) -> Iterator[tuple[Begun | None, list[Row]]]:
+    def _by_picture(self, rows: Sequence[Row], features: ImageFeatures | None, begins: Callable[[int, int], None]) -> Iterator[tuple[Begun | None, list[Row]]]:
         from saebias.vlm.forward import image_prefix
         from saebias.vlm.inputs import token_inputs
 
@@ -69,6 +75,7 @@ class Beginnings:
                 alone += part
                 continue
             inputs = token_inputs(self._loaded, list(first.values()), [()] * len(first), features.take(list(first)))
+            begins(len(first), len(beginning) * len(first))
             state = image_prefix(self._loaded, inputs, hook_points=self._hooks, activations_only=True)
             yield Begun(state, {picture: number for number, picture in enumerate(first)}), part
         if alone:

@@ -58,18 +58,22 @@ def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
 
     Raises MissingParent where the samples were not prepared, and whatever the extraction itself would raise for these batches.
     """
+    return timed_cost(open_job(extract_context(cfg, reporter)))
+
+
+def timed_cost(job: Job) -> MeasuredCost:
+    """The cost of a job that is open; raises InputError where none of the captions to be timed can be used."""
     import torch
 
     from saebias.stages.extract_batch import Done, Target
     from saebias.store.arrays import as_stored
 
-    job = open_job(extract_context(cfg, reporter))
-    loaded = job.extractor.loaded
+    cfg, loaded = job.extractor.cfg, job.extractor.loaded
     items = [item for shard in job.shards for item in shard]
     usable = [item for item in items if item.reason is None]
     if not usable:
         raise InputError(f"extract: none of the {len(items)} captions can be used; the first: {items[0].reason}")
-    batches = job.batches(0)
+    batches = [batch for batch in job.batches(0) if any(item.reason is None for group in batch for item in group)]
     target = Target(as_stored(cfg.extract.dtype, (cfg.extract.shard_rows, len(job.hooks), loaded.adapter.d_model)), None)
     maker, seconds, tokens, done = job.extractor.maker, 0.0, 0, Done()
     with torch.inference_mode():
@@ -82,6 +86,8 @@ def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
                 done += job.extractor.run(maker.make(batch), target)
                 seconds += time.perf_counter() - started
                 tokens += sum(item.n_tokens for group in batch for item in group)
+    if not done.rows:
+        raise InputError(f"extract: none of the {len(done.status)} captions that were timed can be used; the first: {done.status[0]['reason']}")
     return _scaled(job, target, done, seconds, per_hook, sum(item.n_tokens for item in usable) / tokens, len(items) - len(usable))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -38,8 +38,19 @@ class Ready:
     failed: list[tuple[list[Item], str]]
     maker: Maker
 
-    def halves(self) -> list[Ready]:
-        """The batch as two; one picture's captions, or those of a model without pictures, are parted too."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, tokens) of the longest captions of its pictures, or of all captions where there are no pictures."""
+        longest = [max(item.n_tokens for item in items) for items in self.groups] if self.pictures else [item.n_tokens for item in self.items]
+        return len(longest), sum(longest)
+
+    @property
+    def items(self) -> list[Item]:
+        """The captions that are run."""
+        return [item for items in self.groups for item in items]
+
+    def halves(self) -> Iterator[Ready]:
+        """The batch as two, one after the other; one picture's captions, or those of a model without pictures, are parted too."""
         if len(self.groups) > 1:
             middle = len(self.groups) // 2
             cuts = [(self.groups[:middle], self.pictures[:middle]), (self.groups[middle:], self.pictures[middle:])]
@@ -47,39 +58,77 @@ class Ready:
             (items,) = self.groups
             middle = max(1, len(items) // 2)
             cuts = [([part], self.pictures) for part in (items[:middle], items[middle:]) if part]
-        return [
-            Ready(groups, pictures, self.maker.pixels(pictures), self.failed if number == 0 else [], self.maker)
-            for number, (groups, pictures) in enumerate(cuts)
-        ]
+        for number, (groups, pictures) in enumerate(cuts):
+            yield Ready(groups, pictures, self.maker.pixels(pictures), self.failed if number == 0 else [], self.maker)
 
 
 class Maker:
     """Makes batches ready. It has a copy of the processor, because tokenizers must not be used by two threads at a time."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, say_halved: Callable[[int], None]) -> None:
+        """`say_halved` is called with a number of pictures that memory had no room for at a time."""
+        self._say_halved = say_halved
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saebias-pictures")
         self._expected: tuple[Batch, Future[Ready]] | None = None
         self._reads_pictures = loaded.processor is not None
         processor = copy.deepcopy(loaded.processor)
         self._loaded = replace(loaded, processor=processor, tokenizer=loaded.tokenizer if processor is None else processor.tokenizer)
 
-    def batches(self, batches: Sequence[Batch], expected: Batch | None = None) -> Iterator[Ready]:
-        """The batches one by one, made ready in advance; behind the last the one that is `expected` to begin the next call, so that it need not wait."""
-        wanted = deque(batches)
-        waiting: deque[Future[Ready]] = deque()
-        if self._expected is not None and wanted and self._expected[0] == wanted[0]:
+    def batches(self, batches: Sequence[Batch], expected: Batch | None = None) -> Generator[Ready]:
+        """The batches one by one, made ready in advance; behind the last the one that is `expected` to begin the next call, so that it need not wait.
+
+        A batch whose pictures memory has no room for comes as two; raises OutOfMemory where it is a single picture. Close it where not all are wanted.
+        """
+        wanted, waiting, ahead = deque(batches), deque[tuple[Batch, Future[Ready]]](), AHEAD
+        begun, self._expected = self._expected, None
+        if begun is not None and wanted and begun[0] == wanted[0]:
+            waiting.append(begun)
             wanted.popleft()
-            waiting.append(self._expected[1])
-        self._expected = None
-        while wanted or waiting:
-            while wanted and len(waiting) <= AHEAD:
-                waiting.append(self._thread.submit(self.make, wanted.popleft()))
-            if not wanted and expected is not None and self._expected is None:
-                self._expected = expected, self._thread.submit(self.make, expected)
-            yield waiting.popleft().result()
+        elif begun is not None:
+            begun[1].cancel()
+        try:
+            while wanted or waiting:
+                while wanted and len(waiting) <= ahead:
+                    waiting.append(self._begun(wanted.popleft()))
+                if not wanted and expected is not None and self._expected is None:
+                    self._expected = self._begun(expected)
+                batch, making = waiting.popleft()
+                ready = self._result(batch, making)
+                if ready is None:
+                    ahead, middle = 0, len(batch) // 2
+                    wanted.extendleft((batch[middle:], batch[:middle]))
+                    continue
+                yield ready
+        except BaseException:
+            # An error, Ctrl-C, or closed by who met one. The program ends when the thread does: what it has not begun is not begun any more.
+            for _, making in [*waiting, *([] if self._expected is None else [self._expected])]:
+                making.cancel()
+            self._expected = None
+            raise
+
+    def _begun(self, batch: Batch) -> tuple[Batch, Future[Ready]]:
+        return batch, self._thread.submit(self.make, batch)
+
+    def _result(self, batch: Batch, making: Future[Ready]) -> Ready | None:
+        """What was made, or None for several pictures that did not fit into memory together."""
+        from saebias.vlm.loading import OutOfMemory
+
+        try:
+            return making.result()
+        except OutOfMemory as error:
+            if len(batch) == 1:
+                raise OutOfMemory(f"sample {batch[0][0].sample.sample_id}: its picture does not fit into memory ({error})") from None
+        self._say_halved(len(batch))
+        return None
 
     def make(self, batch: Batch) -> Ready:
-        """Decode and prepare the pictures of a batch; one that cannot be used fails with its captions, alone."""
+        """Decode and prepare the pictures of a batch; one that cannot be used fails with its captions, alone. Raises OutOfMemory."""
+        from saebias.vlm.loading import memory_errors
+
+        with memory_errors(f"making {len(batch)} pictures ready"):
+            return self._make(batch)
+
+    def _make(self, batch: Batch) -> Ready:
         usable, failed = [], [([item], item.reason) for items in batch for item in items if item.reason is not None]
         pictures: list[Picture] = []
         for items in ([item for item in items if item.reason is None] for items in batch):
@@ -96,7 +145,10 @@ class Maker:
 
     def pixels(self, pictures: Sequence[Picture]) -> Pixels | None:
         """The pictures as tensors of the vision tower, where the model has image tokens; made by the thread, which may be at the next batch just now."""
-        return self._thread.submit(self._pixels, pictures).result()
+        from saebias.vlm.loading import memory_errors
+
+        with memory_errors(f"making {len(pictures)} pictures ready"):
+            return self._thread.submit(self._pixels, pictures).result()
 
     def _pixels(self, pictures: Sequence[Picture]) -> Pixels | None:
         from saebias.vlm.images import process_images

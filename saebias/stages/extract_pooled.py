@@ -52,7 +52,8 @@ class Pooled:
         """Take in the sums of a pass, one (B, K, D) per hook point, over all positions of its rows."""
         import torch
 
-        stacked = torch.stack(list(sums_LBKD), dim=1).cpu().numpy()
+        # Each from where its layer is: a model may be spread over several devices.
+        stacked = torch.stack([sums_BKD.cpu() for sums_BKD in sums_LBKD], dim=1).numpy()
         for number, row in enumerate(rows):
             if row.is_main:
                 count_K = _kind_mask([row], 0, row.length)[0].sum(0)

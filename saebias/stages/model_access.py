@@ -232,6 +232,7 @@ def open_picture(path: str, image_id: str | None = None) -> Picture | str:
 
     from PIL import Image
 
+    from saebias.corpus.images import UNREADABLE
     from saebias.corpus.records import image_id_of
 
     try:
@@ -241,8 +242,7 @@ def open_picture(path: str, image_id: str | None = None) -> Picture | str:
         if image_id is not None and image_id_of(hashlib.sha256(content).hexdigest()) != image_id:
             return f"picture {path} is not the one that prepare saw; put that one back, or run `saebias prepare` again"
         return picture
-    # PIL's readers of single formats raise SyntaxError and ValueError for broken files, too.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return f"picture {path} cannot be opened: {' '.join(str(error).split())}"
 
 

@@ -38,12 +38,16 @@ class TokenBudget:
 
     def halve(self, n_tokens: int) -> None:
         """Half of a pass of `n_tokens` that did not fit; says so and remembers it."""
-        self.tokens = max(1, n_tokens // 2)
+        self.tokens = max(1, min(self.tokens, n_tokens // 2))
         self._reporter.warn(f"extract: out of memory with {n_tokens:,} tokens in a pass; going on with {self.tokens:,} at most, also next time ({self._path})")
         try:
             update_json_object(self._path, lambda known: {**known, self._key: self.tokens})
         except StoreError as error:
             self._reporter.warn(f"extract: that size cannot be remembered ({error}); set runtime.token_budget={self.tokens}")
+
+    def fewer_pictures(self, count: int) -> None:
+        """Say that memory had no room to make `count` pictures ready at a time."""
+        self._reporter.warn(f"extract: out of memory while {count} pictures were made ready; going on with half of them (runtime.batch_size={count // 2})")
 
 
 def free_budget(loaded: LoadedModel, n_hooks: int) -> int:

@@ -14,12 +14,15 @@ import pytest
 import torch
 
 from saebias.config.load import load_config
+from saebias.corpus.images import check_images
 from saebias.errors import ConfigError, InputError
 from saebias.report import SilentReporter
+from saebias.stages.extract_dry_run import timed_cost
 from saebias.stages.extract_plan import plan_shards
 from saebias.stages.extract_prompts import wordings
+from saebias.stages.model_access import open_picture
 from saebias.vlm.loading import LoadedModel, OutOfMemory, from_parts
-from tests.stages.extract_rig import CAPTIONS, config, config_for, corpus, filled, text_config
+from tests.stages.extract_rig import CAPTIONS, config, config_for, corpus, filled, job_of, text_config
 from tests.vlm.families import build_family
 
 
@@ -249,7 +252,7 @@ def test_out_of_memory_halves_the_pass_goes_on_and_is_remembered(family: str, tm
     whole = filled(built, config_for(built), samples)
     model = copy.deepcopy(built.model)
     model.set_input_embeddings(TooLarge(model.get_input_embeddings(), 90))
-    loaded = replace(from_parts(_with_weight(model), built.tokenizer, built.processor, name="small-memory"), digest="0" * 64)
+    loaded = replace(from_parts(with_weight(model), built.tokenizer, built.processor, name="small-memory"), digest="0" * 64)
     said = Said()
     done = filled(loaded, config_for(built), samples, said)
     assert done.index == whole.index and done.shard.status == whole.shard.status
@@ -267,7 +270,7 @@ def test_out_of_memory_halves_the_pass_goes_on_and_is_remembered(family: str, tm
         filled(from_parts(tiny, built.tokenizer, built.processor, name="no-memory"), config_for(built), samples, said)
 
 
-def _with_weight(model: torch.nn.Module) -> torch.nn.Module:
+def with_weight(model: torch.nn.Module) -> torch.nn.Module:
     wrapper = model.get_input_embeddings()
     wrapper.weight = wrapper.inner.weight
     return model
@@ -309,3 +312,41 @@ def test_a_real_limit_on_memory_is_survived_with_smaller_passes(tmp_path: Path, 
     assert done.returncode == 0, done.stderr[-2000:]
     warnings, finished = (int(word) for word in done.stdout.split())
     assert warnings >= 1 and finished == 2 * 5 * 40
+
+
+def test_a_shard_all_of_whose_captions_failed_is_kept_with_their_reasons(tmp_path: Path) -> None:
+    loaded, samples = build_family("gemma3"), corpus(tmp_path)
+    for sample in samples:
+        Path(sample.image_path).unlink()
+    done = filled(loaded, config("extract.pooled=true"), samples)
+    assert done.index == [] and {(status, n_rows) for status, _, n_rows in done.status.values()} == {("failed", 0)}
+    assert len(done.status) == 2 * len(samples) and not done.shard.stored_NLD.any()
+    assert done.shard.pooled is not None and done.shard.pooled.write(tmp_path / "pooled", 0) == []
+
+
+@pytest.mark.parametrize(("format_name", "value"), [("AVIF", 0), ("DDS", 0), ("PNG", 255), ("TIFF", 255), ("WEBP", 255), ("GIF", 255)])
+def test_damage_anywhere_in_a_picture_is_a_reason_and_no_error_of_the_program(format_name: str, value: int, tmp_path: Path) -> None:
+    from PIL import Image, features
+
+    if format_name == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    path = tmp_path / "picture"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path, format_name)
+    whole = path.read_bytes()
+    reasons: set[str] = set()
+    for place in range(0, min(len(whole), 320)):
+        path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        opened, checked = open_picture(str(path)), check_images([path], full_decode=True)[0]
+        reasons |= {opened} if isinstance(opened, str) else set()
+        assert checked.ok or checked.reason
+    assert reasons and all(reason.startswith(f"picture {path} cannot be opened: ") for reason in reasons)
+
+
+def test_an_estimate_times_captions_that_can_be_used_or_says_why_none_can(tmp_path: Path) -> None:
+    loaded = build_family("gemma3")
+    samples = corpus(tmp_path, [("cook " * 300, None)] * 8 + [CAPTIONS[0]])
+    cost = timed_cost(job_of(loaded, config("runtime.batch_size=1"), samples))
+    assert (cost.refused, cost.captions) == (16, 18) and cost.rows > 0
+    Path(samples[-1].image_path).unlink()
+    with pytest.raises(InputError, match=r"none of the \d+ captions that were timed can be used; the first: picture .* cannot be opened"):
+        timed_cost(job_of(loaded, config("runtime.batch_size=1"), samples))

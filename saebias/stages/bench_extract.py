@@ -204,7 +204,11 @@ def extracted(config: Path, overrides: Sequence[str], artifacts: Path, cores: Se
 
 def print_workers(config: Path, overrides: Sequence[str], samples: int, repeats: int) -> None:
     """Two workers, each of one thread and held to a core, against one, in turns; and against one whose decoding and writing may use the second core too."""
-    first, second = sorted(os.sched_getaffinity(0))[:2]
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("two workers are compared with one where there are two cores; this process may use one alone")
+        return
+    first, second = cores[:2]
     ways: dict[str, list[int | None]] = {"one": [first], "two": [first, second], "free": [None]}
     rounds: dict[str, list[Spent]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(prefix="bench-extract-") as folder:

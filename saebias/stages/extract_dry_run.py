@@ -86,8 +86,9 @@ def timed_cost(job: Job) -> MeasuredCost:
                 done += job.extractor.run(maker.make(batch), target)
                 seconds += time.perf_counter() - started
                 tokens += sum(item.n_tokens for group in batch for item in group)
-    if not done.rows:
-        raise InputError(f"extract: none of the {len(done.status)} captions that were timed can be used; the first: {done.status[0]['reason']}")
+    if not any(len(row.position_N) for row in done.rows):
+        reason = next((row["reason"] for row in done.status if row["reason"] is not None), "no token of it is of a kind that extract.tokens keeps")
+        raise InputError(f"extract: none of the {len(done.status)} captions that were timed can be used; the first: {reason}")
     return _scaled(job, target, done, seconds, per_hook, sum(item.n_tokens for item in usable) / tokens, len(items) - len(usable))
 
 

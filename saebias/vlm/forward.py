@@ -104,7 +104,8 @@ def copy_cache(cache: DynamicCache, rows: Tensor | None = None) -> DynamicCache:
     # Growing a dynamic layer concatenates into a new tensor, so the copies may share what is there already.
     twin.layers = [copy.copy(layer) for layer in cache.layers]
     if rows is not None:
-        twin.batch_select_indices(rows)
+        # From the processor an index serves layers on any device: a model may be spread over several.
+        twin.batch_select_indices(rows.cpu())
     return twin
 
 
@@ -175,7 +176,7 @@ class PrefixState:
             raise InputError(f"{len(rows)} rows of a prefix state for {len(inputs)} inputs; give one input with its picture per row")
         if ours is not None and theirs is not None and any(theirs.x_ND[place] is not ours.x_ND[row] for place, row in enumerate(rows)):
             raise InputError("an input has another picture than the row of the prefix state it takes; match rows and inputs")
-        index = torch.tensor(list(rows), device=inputs.input_ids_BT.device)
+        index = torch.tensor(list(rows))
         begins = [(table[:, : self.columns], own[index, : self.columns]) for table, own in self._tables(inputs)]
         if any(not torch.equal(one, other) for one, other in begins):
             raise InputError("an input has other tokens before the end of the prefix state it takes; make a prefix state for it")

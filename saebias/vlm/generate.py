@@ -100,7 +100,7 @@ def generate_tokens(
         # Rows that ended run on, their output discarded, until a quarter has: taking them out copies the cache.
         if n_open <= KEEP_WHOLE * len(row_R):
             kept_R = torch.nonzero(is_open_R)[:, 0]
-            cache.batch_select_indices(kept_R)
+            cache.batch_select_indices(kept_R.cpu())
         row_R, is_open_R, token_R = row_R[kept_R], is_open_R[kept_R], token_R[kept_R]
         piece = caption_piece(piece, kept_R, token_R[:, None], torch.ones_like(token_R[:, None], dtype=torch.bool))
         logits_BV = run(loaded, piece, cache=cache, edit=edit, logits="last")[:, -1]

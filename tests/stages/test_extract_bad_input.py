@@ -350,3 +350,9 @@ def test_an_estimate_times_captions_that_can_be_used_or_says_why_none_can(tmp_pa
     Path(samples[-1].image_path).unlink()
     with pytest.raises(InputError, match=r"none of the \d+ captions that were timed can be used; the first: picture .* cannot be opened"):
         timed_cost(job_of(loaded, config("runtime.batch_size=1"), samples))
+    # Where nobody named female and male captions there is no decision, and of the captions nothing is left to keep.
+    kinds = [f"extract.tokens.{kind}" for kind in ("image=none", "prompt=false", "caption=false", "last=false")]
+    job = job_of(loaded, config(*kinds), corpus(tmp_path))
+    job.extractor._closed_sets = {}
+    with pytest.raises(InputError, match=r"no token of it is of a kind that extract\.tokens keeps"):
+        timed_cost(job)

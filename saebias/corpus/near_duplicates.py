@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from saebias.corpus.grouping import Groups
-from saebias.corpus.images import ImageCheck, in_parallel
+from saebias.corpus.images import UNREADABLE, ImageCheck, in_parallel
 from saebias.errors import InputError
 from saebias.report import Reporter
 
@@ -50,7 +50,8 @@ def near_duplicate_clusters(
     """Content hash -> cluster id (the smallest image id of the cluster) for the sound ones of `checks`, which must carry content hashes.
 
     Pictures whose difference hashes differ in at most `max_distance` of 256 bits are one cluster, and so are chains of such pictures. The order
-    of `checks` does not matter; a new picture that bridges two clusters joins them. Raises InputError where a content hash is missing.
+    of `checks` does not matter; a new picture that bridges two clusters joins them. A picture whose pixels cannot be decoded is in none.
+    Raises InputError where a content hash is missing.
     """
     path_of: dict[str, str] = {}
     for check in checks:
@@ -58,8 +59,17 @@ def near_duplicate_clusters(
             raise InputError(f"{check.path} has no content hash; check images with content_hash=True before grouping near-duplicates")
         if check.ok and check.content_hash is not None:
             path_of.setdefault(check.content_hash, check.path)
-    hashes = in_parallel(difference_hash, list(path_of.values()), "near-duplicates sought", workers=workers, reporter=reporter)
-    return cluster_by_hash(dict(zip(path_of, hashes, strict=True)), max_distance=max_distance)
+    hashes = in_parallel(_hash_if_readable, list(path_of.values()), "near-duplicates sought", workers=workers, reporter=reporter)
+    found = {content: bits for content, bits in zip(path_of, hashes, strict=True) if bits is not None}
+    return cluster_by_hash(found, max_distance=max_distance)
+
+
+def _hash_if_readable(path: str) -> bytes | None:
+    # Where headers alone were checked, damage further on shows here first; who needs the pixels says so of each sample.
+    try:
+        return difference_hash(path)
+    except UNREADABLE:
+        return None
 
 
 def cluster_by_hash(hash_of: Mapping[str, bytes], *, max_distance: int) -> dict[str, str]:

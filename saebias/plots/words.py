@@ -8,8 +8,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from saebias.corpus.images import UNREADABLE
 from saebias.identifiers import LANGUAGES
 from saebias.plots.style import ACCENT, GENDERS, INK, MUTED, drawable, finish, language_name, new_figure, styled
 from saebias.plots.tables import Row, Table, distinct, gap, require_numbers, rows_of, sentences
@@ -103,7 +104,7 @@ def _draw_picture(axes: Axes, rows: list[Row]) -> None:
     try:
         with Image.open(Path(rows[0]["image_path"])) as picture:
             axes.imshow(picture.convert("RGB"), extent=(0, side, height, 0), alpha=0.35)
-    except (OSError, UnidentifiedImageError):
+    except UNREADABLE:
         axes.set_facecolor("#f4f5f7")
     for row in rows:
         y, x = divmod(row["position"], side)

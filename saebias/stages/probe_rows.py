@@ -128,13 +128,13 @@ def _word_rows(ctx: StageContext, source: Source, language: str) -> ProbeRows | 
 
 
 def _pixel_rows(source: Source) -> ProbeRows:
-    from PIL import Image
-
     from saebias.mechanistic.probes import ProbeRows
+    from saebias.stages.model_access import open_picture
 
-    sample_ids = np.array(sorted(sample_id for sample_id, row in source.samples.items() if row["visual_gender"] in ("F", "M")))
-    pixels = []
-    for sample_id in sample_ids:
-        with Image.open(source.samples[sample_id]["image_path"]) as image:
-            pixels.append(np.asarray(image.convert("RGB").resize((16, 16)), dtype=np.float32).ravel() / 255)
-    return ProbeRows(np.stack(pixels), source.gender(sample_ids) == "F", sample_ids, source.column(sample_ids, "cluster_id"), source.types(sample_ids))
+    labelled = sorted(sample_id for sample_id, row in source.samples.items() if row["visual_gender"] in ("F", "M"))
+    opened = ((sample_id, open_picture(source.samples[sample_id]["image_path"])) for sample_id in labelled)
+    # One that cannot be opened has no activations either; extract says so of it.
+    pixels = {name: np.asarray(picture.resize((16, 16)), dtype=np.float32).ravel() / 255 for name, picture in opened if not isinstance(picture, str)}
+    sample_ids = np.array(list(pixels))
+    columns = source.gender(sample_ids) == "F", sample_ids, source.column(sample_ids, "cluster_id"), source.types(sample_ids)
+    return ProbeRows(np.stack(list(pixels.values())), *columns)

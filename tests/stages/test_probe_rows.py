@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from saebias.identifiers import HookPoint
 from saebias.mechanistic.probes import ProbePlace, ProbeRows, TransformerProbeAnalyzer, pool_tokens
@@ -61,3 +63,15 @@ def test_the_same_activations_in_both_languages_are_probed_once_with_the_same_ro
     places |= {ProbePlace(language, "decision", 0): decision[language] for language in ("en", "ar")}
     once = probe_rows._read_once(TransformerProbeAnalyzer(n_control=3, n_permutations=19), places, seed=2)
     assert once == TransformerProbeAnalyzer(n_control=3, n_permutations=19).read(places, seed=2, transfer=False)
+
+
+def test_a_picture_that_cannot_be_opened_is_left_out_of_the_pixels(source: Source, tmp_path: Path) -> None:
+    samples = {}
+    for number, gender in enumerate("FMFMA"):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+        samples[f"s{number}"] = {"visual_gender": gender, "image_path": str(path), "cluster_id": f"c{number}", "context": "", "style": "", "skin_tone": ""}
+    whole = probe_rows._pixel_rows(replace(source, samples=samples))
+    Path(samples["s1"]["image_path"]).write_bytes(b"junk")
+    left = probe_rows._pixel_rows(replace(source, samples=samples))
+    assert list(left.image_N) == ["s0", "s2", "s3"] and np.array_equal(left.x_ND, whole.x_ND[[0, 2, 3]])

@@ -7,8 +7,9 @@ import io
 import re
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from saebias.corpus.images import UNREADABLE
 from saebias.errors import InputError
 from saebias.plots import style
 
@@ -52,7 +53,7 @@ def thumbnail(path: Path, side: int = 160) -> bytes:
     try:
         with Image.open(path) as image:
             small = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except UNREADABLE as error:
         raise InputError(f"picture {path} cannot be read ({error}); leave it out of the scenes") from error
     small.thumbnail((side, side))
     buffer = io.BytesIO()

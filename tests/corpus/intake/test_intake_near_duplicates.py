@@ -54,6 +54,13 @@ def test_a_cluster_is_named_after_its_smallest_image(copies):
 def test_bad_pictures_have_no_cluster_and_missing_hashes_are_refused(picture, tmp_path):
     paths = [picture(tmp_path / "a.png"), tmp_path / "gone.png"]
     assert len(near_duplicate_clusters(check_images(paths, content_hash=True))) == 1
+    # Its header is sound, its pixels are not: that shows where they are decoded alone.
+    broken = bytearray(paths[0].read_bytes())
+    middle = broken.index(b"IDAT") + 12
+    broken[middle : middle + 20] = bytes(20)
+    (tmp_path / "broken.png").write_bytes(bytes(broken))
+    checks = check_images([*paths, tmp_path / "broken.png"], content_hash=True)
+    assert checks[2].ok and set(near_duplicate_clusters(checks)) == {checks[0].content_hash}
     with pytest.raises(InputError, match="has no content hash"):
         near_duplicate_clusters(check_images(paths))
     assert near_duplicate_clusters([]) == {}

@@ -135,7 +135,10 @@ class Extractor:
                 for chunk in chunks(part, self.budget.tokens):
                     self._try(len(chunk), sum(alike[0].length for alike in chunk))
                     self._run_pass(chunk, begun, features, ready.pictures, target)
-        except torch.AcceleratorError as error:
+        except RuntimeError as error:
+            # The GPU's libraries raise plain RuntimeErrors with the same words.
+            if (not isinstance(error, torch.AcceleratorError) and not str(error).startswith("CUDA error")) or "STATUS_ALLOC_FAILED" in str(error):
+                raise
             samples = sorted({item.sample.sample_id for items in ready.groups for item in items})
             raise ModelError(
                 f"the GPU failed while running samples {samples[0]} to {samples[-1]} ({' '.join(str(error).split())[:200]}); "

@@ -199,7 +199,7 @@ def memory_errors(doing: str) -> Generator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error
     except RuntimeError as error:
-        # torch's CPU allocator raises a plain RuntimeError.
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        # torch's CPU allocator and the GPU's libraries (cuBLAS, which has no room for its workspace) raise a plain RuntimeError.
+        if not any(sign in str(error) for sign in ("not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")):
             raise
         raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error

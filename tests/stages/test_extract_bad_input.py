@@ -15,7 +15,7 @@ import torch
 
 from saebias.config.load import load_config
 from saebias.corpus.images import check_images
-from saebias.errors import ConfigError, InputError
+from saebias.errors import ConfigError, InputError, ModelError
 from saebias.report import SilentReporter
 from saebias.stages.extract_dry_run import timed_cost
 from saebias.stages.extract_plan import plan_shards
@@ -204,6 +204,51 @@ def test_a_value_that_only_bfloat16_cannot_hold_is_refused_and_not_kept_as_infin
     assert torch.from_numpy(stored.view(np.int16)).view(torch.bfloat16).equal(torch.full((1, 2), 3e38, dtype=torch.bfloat16))
     with pytest.raises(InputError, match="not finite"):
         extractor._store(torch.tensor([[torch.inf, -torch.inf]]), HookPoint(0), np.array([0]), np.array([0]), [row], stored)
+
+
+class Failing(torch.nn.Module):
+    """An embedding that raises `error` for the third pass."""
+
+    def __init__(self, inner: torch.nn.Module, error: RuntimeError) -> None:
+        super().__init__()
+        self.inner, self.error, self.calls = inner, error, 0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 3:
+            raise self.error
+        return self.inner(ids)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (
+            torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            ModelError,
+            r"^the GPU failed while running samples s\d+ to s\d+ \(CUDA error: dev",
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling"), ModelError, r"^the GPU failed .* their shard is not done: run the same"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError, "mat1"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), None, "out of memory with"),
+    ],
+)
+def test_an_error_of_the_gpu_names_the_samples_and_what_memory_lacks_is_halved(
+    error: RuntimeError, raised: type[Exception] | None, said: str, tmp_path: Path, cache: Path
+) -> None:
+    import copy
+
+    built = build_family("llama")
+    model = copy.deepcopy(built.model)
+    model.set_input_embeddings(Failing(model.get_input_embeddings(), error))
+    loaded = from_parts(with_weight(model), built.tokenizer, None, name="failing")
+    told = Said()
+    if raised is None:
+        assert {status for status, *_ in filled(loaded, text_config(), corpus(tmp_path), told).status.values()} == {"done"}
+        assert len(told.warnings) == 1 and said in told.warnings[0]
+        return
+    with pytest.raises(raised, match=said):
+        filled(loaded, text_config(), corpus(tmp_path), told)
 
 
 def test_the_old_key_says_what_it_is_called_now() -> None:

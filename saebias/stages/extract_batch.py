@@ -137,7 +137,8 @@ class Extractor:
                     self._run_pass(chunk, begun, features, ready.pictures, target)
         except RuntimeError as error:
             # The GPU's libraries raise plain RuntimeErrors with the same words.
-            if (not isinstance(error, torch.AcceleratorError) and not str(error).startswith("CUDA error")) or "STATUS_ALLOC_FAILED" in str(error):
+            is_of_gpu = isinstance(error, torch.AcceleratorError) or any(sign in str(error) for sign in ("CUDA error", "cuDNN error"))
+            if not is_of_gpu or "STATUS_ALLOC_FAILED" in str(error):
                 raise
             samples = sorted({item.sample.sample_id for items in ready.groups for item in items})
             raise ModelError(

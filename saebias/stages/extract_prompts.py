@@ -27,8 +27,11 @@ class Wording:
 
 
 def wordings(cfg: Config, loaded: LoadedModel) -> dict[str, Wording]:
-    """The prompt per language; raises InputError naming the key of a prompt that lacks its slot for the picture or the caption, or has one too many."""
-    from saebias.vlm.prompts import CAPTION_SLOT, IMAGE_SLOT, render_prompt
+    """The prompt per language.
+
+    Raises InputError naming the key of a prompt that lacks its slot for the picture or the caption, has one too many, or is no token.
+    """
+    from saebias.vlm.prompts import CAPTION_SLOT, IMAGE_SLOT, prompt_tokens, render_prompt
 
     has_image = loaded.processor is not None
     found = {}
@@ -48,6 +51,8 @@ def wordings(cfg: Config, loaded: LoadedModel) -> dict[str, Wording]:
             rendered = render_prompt(loaded, prompt, has_image=has_image, use_chat_template=cfg.model.chat_template)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
+        if not rendered and not prompt_tokens(loaded, rendered).ids:
+            raise InputError(f"{place}: is empty, and the model's tokenizer puts no token in front of a text, so nothing says what comes first; write a prompt")
         digest = hashlib.sha256(rendered.encode()).hexdigest()[:8]
         found[language] = Wording(language, prompt, rendered, f"{language}-{digest}")
     return found

@@ -230,7 +230,7 @@ def open_picture(path: str, image_id: str | None = None) -> Picture | str:
     """The picture as RGB, or the reason why it cannot be used: it does not open, or is not the one that was checked as `image_id`."""
     from io import BytesIO
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     from saebias.corpus.images import UNREADABLE
     from saebias.corpus.records import image_id_of
@@ -242,6 +242,9 @@ def open_picture(path: str, image_id: str | None = None) -> Picture | str:
         if image_id is not None and image_id_of(hashlib.sha256(content).hexdigest()) != image_id:
             return f"picture {path} is not the one that prepare saw; put that one back, or run `saebias prepare` again"
         return picture
+    except UnidentifiedImageError:
+        # Pillow's own words name the place in memory that it read from, which is another each time.
+        return f"picture {path} cannot be opened: Pillow cannot identify it"
     except UNREADABLE as error:
         return f"picture {path} cannot be opened: {' '.join(str(error).split())}"
 

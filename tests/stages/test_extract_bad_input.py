@@ -47,6 +47,8 @@ def test_a_corrupt_picture_in_the_middle_fails_alone_and_moves_no_other_row(cont
     for key, (status, reason, n_rows) in broken.status.items():
         assert (status, n_rows) == (("failed", 0) if key[0] == "s2" else ("done", whole.status[key][2]))
         assert reason is None or f"picture {path} cannot be opened" in reason
+    # The same files give the same status, word by word.
+    assert filled(loaded, config(), samples).shard.status == broken.shard.status
     kept = [row["row"] for row in broken.index]
     assert np.allclose(whole.shard.stored_NLD[kept], broken.shard.stored_NLD[kept], atol=2e-5 * np.abs(broken.shard.stored_NLD).max())
 
@@ -128,6 +130,8 @@ def test_a_prompt_without_image_slot_names_its_key(tmp_path: Path) -> None:
             filled(loaded, config(f'{key}="صف:"'), samples)
     with pytest.raises(InputError, match=r"^model\.prompt_en: .* has an image slot but no picture is given"):
         filled(build_family("llama"), config('model.prompt_ar="a"'), samples)
+    with pytest.raises(InputError, match=r"^model\.prompt_en: is empty, and the model's tokenizer puts no token in front"):
+        filled(build_family("qwen2"), text_config('model.prompt_en=""'), samples)
     # The default instruction has its slot removed for a model that reads text only.
     words = wordings(load_config(None, ["model.name=x"]), build_family("llama"))
     assert words["en"].rendered == "Describe the picture in one sentence." and "{image}" not in words["ar"].rendered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,12 @@ from typing import Any
 import pytest
 
 from saebias.store.query import run_query
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is there, and for all children: several processes with a thread a core each wait for one another at every matrix product, and took six
+    # times as long.
+    for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(_threads, "1")
 
 Ask = Callable[[Path, str], list[dict[str, Any]]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from saebias.captioner.shipped import NAMES, shipped_model
 from saebias.captioner.spec import CaptionerSpec, load_spec
 from saebias.captioner.train import train_captioners
 from saebias.errors import SaebiasError
+from saebias.vlm.threads import usable_cores
 
 
 class LineReporter:
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     mini.add_argument("--pool", type=int, default=MiniRecipe.pool_scenes, help="scenes to train on")
     mini.add_argument("--images", type=int, default=400, help="fresh pictures per part for the figures")
     mini.add_argument("--measure", action="store_true", help="build nothing: only the figures of the captioner that is there")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of torch: take 1 where others use the cores, too")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="threads of torch: take 1 where others use the cores, too")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:

@@ -242,7 +242,7 @@ class RuntimeConfig(Slice):
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
     threads: int | None = Field(None, ge=1)
-    """Threads of torch; without it the cores that the process may use."""
+    """Threads of torch; without it the cores that the process may use, or OMP_NUM_THREADS of them."""
     batch_size: int = Field(64, ge=1)
     """Images per forward pass."""
     workers: int = Field(1, ge=1)

@@ -31,6 +31,7 @@ from saebias.pipeline.monitor import gpu_use, watching
 from saebias.pipeline.performing import Job, Used, header
 from saebias.pipeline.stage import Stage
 from saebias.report import Reporter, Task
+from saebias.vlm.threads import usable_cores
 
 LOSSES = 3
 """A worker that is lost so often is not started again."""
@@ -153,7 +154,7 @@ class LocalPool:
     """Processes of this machine."""
 
     def __init__(self, job: Job, count: int) -> None:
-        self._job = _sendable(job, max(1, len(os.sched_getaffinity(0)) // count))
+        self._job = _sendable(job, max(1, usable_cores() // count))
         self._count = count
         # Forked processes would share the threads and the GPU of this one.
         self._context = multiprocessing.get_context("spawn")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from saebias.config.schema import Config
 from saebias.errors import ConfigError
 
@@ -12,8 +10,10 @@ def use_threads(cfg: Config) -> int:
     """Give torch the cores that this process may use (or runtime.threads of them) and return how many."""
     import torch
 
+    from saebias.vlm.threads import usable_cores
+
     # More threads than free cores make every small operation wait for the slowest: ten times slower was seen.
-    count = cfg.runtime.threads or len(os.sched_getaffinity(0))
+    count = cfg.runtime.threads or usable_cores()
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
     return count

@@ -1,17 +1,16 @@
-"""How many threads torch uses."""
+"""How many cores this process may compute on."""
 
 from __future__ import annotations
 
 import os
 
-import torch
 
+def usable_cores() -> int:
+    """The cores that this process is allowed to run on, or OMP_NUM_THREADS of them where that is set: batch systems and other programs share them so.
 
-def set_torch_threads(threads: int | None = None) -> int:
-    """Set torch's threads to `threads`, or to the cores that this process may use, and return the number.
-
-    More threads than cores make small models several times slower, because the threads wait for each other at every matrix product.
+    A value that is no positive number is passed over, as the OpenMP library does with a warning of its own.
     """
-    number = len(os.sched_getaffinity(0)) if threads is None else threads
-    torch.set_num_threads(number)
-    return number
+    allowed = len(os.sched_getaffinity(0))
+    # One number for each level of nesting is allowed; the first is that of the outermost.
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(allowed, int(asked)) if asked.isdecimal() and int(asked) > 0 else allowed

@@ -19,7 +19,7 @@ from saebias.vlm.forward import forward
 from saebias.vlm.gguf_weights import write_sums
 from saebias.vlm.loading import LoadedModel, OutOfMemory, _hub_errors, load_model, memory_errors
 from saebias.vlm.placement import Placement
-from saebias.vlm.threads import set_torch_threads
+from saebias.vlm.threads import usable_cores
 from tests.vlm.families import build_family
 from tests.vlm.rows import assert_same, batch
 
@@ -244,9 +244,14 @@ def test_a_real_allocation_that_fails_is_out_of_memory() -> None:
         torch.empty(1 << 55)
 
 
-def test_threads_are_the_cores_that_may_be_used() -> None:
-    assert set_torch_threads() == len(os.sched_getaffinity(0)) == torch.get_num_threads()
-    assert set_torch_threads(1) == torch.get_num_threads() == 1
+@pytest.mark.parametrize(
+    ("asked", "cores"), [(None, None), ("1", 1), ("1,4", 1), (" 1 ", 1), ("100000", None), ("0", None), ("-1", None), ("many", None), ("", None)]
+)
+def test_the_cores_that_may_be_used_are_those_allowed_or_fewer_where_asked(asked: str | None, cores: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert usable_cores() == (len(os.sched_getaffinity(0)) if cores is None else cores)
 
 
 def test_a_model_without_end_token_says_so() -> None:

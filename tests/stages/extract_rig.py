@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from PIL import Image
 
 from saebias.config.load import load_config
@@ -101,3 +102,32 @@ class Extracted:
         keys = [(row["sample_id"], row["language"], row["position"], row["token_id"], row["decision"]) for row in self.index]
         assert len(set(keys)) == len(keys)
         return {key: self.shard.stored_NLD[row["row"]] for key, row in zip(keys, self.index, strict=True)}
+
+
+class Said(SilentReporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str, **fields: object) -> None:
+        self.warnings.append(message)
+
+
+class TooLarge(torch.nn.Module):
+    """An attention-free stand-in for memory: the forward pass really asks for far more than there is once a pass has more than `most` tokens."""
+
+    def __init__(self, inner: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.inner, self.most = inner, most
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if ids.numel() > self.most:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return self.inner(ids)
+
+
+def with_weight(model: torch.nn.Module) -> torch.nn.Module:
+    wrapper = model.get_input_embeddings()
+    wrapper.weight = wrapper.inner.weight
+    return model

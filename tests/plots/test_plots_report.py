@@ -221,6 +221,17 @@ def test_without_an_interval_nothing_is_concluded(data: ReportData) -> None:
     assert all(finding.verdict == UNKNOWN for finding in can_it_be_removed(replace(data, steering=nothing)))
 
 
+def test_a_stereotype_that_all_pictures_show_is_not_called_absent_where_those_of_the_interventions_are_too_few(data: ReportData) -> None:
+    wide = {"spread_low": 0.0, "spread_high": 0.4}
+    few = replace(data, steering=tuple(row | wide if row["arm"] == "A0" and row["language"] == "en" else row for row in data.steering))
+    finding = can_it_be_removed(few)[0]
+    assert finding.verdict == UNKNOWN and finding.text.startswith("English: not decided; the stereotype that all pictures together show")
+    assert "steer.images" in finding.text and verdicts(few)["removable"].startswith("English: not decided; Arabic: ")
+    # Where no picture set shows one, there is nothing to remove.
+    unshown = can_it_be_removed(with_summary(few, "stereotype_spread", "en", value=0.02, low=0.0, high=0.1))[0]
+    assert unshown.verdict == ABSENT and unshown.text.startswith("English: nothing to remove")
+
+
 def test_the_intervention_is_chosen_on_select_and_told_on_report(data: ReportData) -> None:
     # On the report split another arm looks better; choosing it there would be choosing on the reported images.
     tempting = tuple(

@@ -66,8 +66,8 @@ def _by_language(words: dict[str, str]) -> str:
 
 def _short(finding: Finding) -> str:
     """The part of a removal finding before its first full stop, without the language."""
-    text = finding.text.split(": ", 1)[1].split(". ", 1)[0].rstrip(".")
-    return "not measured" if finding.verdict == UNKNOWN else text.split(";", 1)[0]
+    text = finding.text.split(": ", 1)[1].split(". ", 1)[0].rstrip(".").split(";", 1)[0]
+    return "not measured" if finding.verdict == UNKNOWN and text != "not decided" else text
 
 
 def _stereotype(summary: Sequence[Row], language: str) -> Finding:

@@ -27,7 +27,7 @@ def removal(data: ReportData, language: str) -> Finding:
     if stereotyped is None:
         return Finding(f"{name}: not measured. The untouched model has a spread of {before}: nothing is concluded from a change of it.", UNKNOWN)
     if not stereotyped:
-        return Finding(f"{name}: nothing to remove; no stereotype is shown without an intervention, {before}.", ABSENT)
+        return _nothing_shown(data, language, before)
     chosen, how = _best_arm(data, told, language)
     if chosen is None:
         return Finding(f"{name}: {how}.", ABSENT)
@@ -40,6 +40,15 @@ def removal(data: ReportData, language: str) -> Finding:
     left = leaves_out(chosen, 0.0, "spread_low", "spread_high")
     rest = "reduced, how far is not known" if left is None else "reduced, not removed" if left else "removed as far as can be seen"
     return Finding(f"{name}: {rest}. {told_all}", SHOWN)
+
+
+def _nothing_shown(data: ReportData, language: str, before: str) -> Finding:
+    """Where the untouched model shows no stereotype on the pictures of the interventions: it may show one on all of them, which are more."""
+    name, whole = language_name(language), find_row(data.summary, metric="stereotype_spread", language=language)
+    if whole is None or not leaves_out(whole, 0.0):
+        return Finding(f"{name}: nothing to remove; no stereotype is shown without an intervention, {before}.", ABSENT)
+    told = f"the stereotype that all pictures together show is not told from 0 on those of the interventions, {before}: measure on more (steer.images)"
+    return Finding(f"{name}: not decided; {told}.", UNKNOWN)
 
 
 def _less_than_before(chosen: Row, base: Row) -> bool:

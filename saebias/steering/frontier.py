@@ -16,7 +16,7 @@ from saebias.steering.arms import ArmLabel
 from saebias.steering.effects import Draws, EffectRow
 
 NO_CHOICE = "no strength stays within the budgets"
-NO_STEREOTYPE = "the baseline's spread is not told from 0, so there is nothing to remove"
+NO_STEREOTYPE = "the baseline's spread on these images is not told from 0, so no share of it can be said to be removed"
 
 
 @dataclass(frozen=True)

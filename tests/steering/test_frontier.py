@@ -60,7 +60,7 @@ def test_without_a_stereotype_there_is_nothing_to_remove() -> None:
     choice = Choice("A3", "ablate", "stereotype/ar", 1.0, "")
     flat = Draws(np.array([0.02, 0.01]), np.abs(np.random.default_rng(1).normal(0, 0.02, (2, 500))) * (np.arange(500) > 100), 40, 20)
     value, _, _, note = selective_debias(choice, [A0, a3(1.0)], flat, split="report", select_images=[], report_images=[])
-    assert np.isnan(value) and "nothing to remove" in note
+    assert np.isnan(value) and "no share of it" in note
 
 
 def row(label: ArmLabel, metric: str, value: float) -> EffectRow:

@@ -126,6 +126,7 @@ class Extractor:
         import torch
 
         from saebias.vlm.images import encode_pixels
+        from saebias.vlm.loading import tells_of_memory
 
         try:
             # The vision tower sees each picture once, for both languages and all captions.
@@ -138,7 +139,7 @@ class Extractor:
         except RuntimeError as error:
             # The GPU's libraries raise plain RuntimeErrors with the same words.
             is_of_gpu = isinstance(error, torch.AcceleratorError) or any(sign in str(error) for sign in ("CUDA error", "cuDNN error"))
-            if not is_of_gpu or "STATUS_ALLOC_FAILED" in str(error):
+            if not is_of_gpu or tells_of_memory(error):
                 raise
             samples = sorted({item.sample.sample_id for items in ready.groups for item in items})
             raise ModelError(

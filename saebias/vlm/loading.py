@@ -191,6 +191,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def tells_of_memory(error: RuntimeError) -> bool:
+    """Whether a plain RuntimeError says that an allocation failed: torch's on the processor, CUDA's own (for pinned memory), or cuBLAS's for its workspace."""
+    return any(sign in str(error) for sign in ("not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED", "CUDA error: out of memory"))
+
+
 @contextmanager
 def memory_errors(doing: str) -> Generator[None]:
     """Turn an allocation that fails, on processor or GPU, into OutOfMemory."""
@@ -199,7 +204,6 @@ def memory_errors(doing: str) -> Generator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error
     except RuntimeError as error:
-        # torch's CPU allocator and the GPU's libraries (cuBLAS, which has no room for its workspace) raise a plain RuntimeError.
-        if not any(sign in str(error) for sign in ("not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")):
+        if not tells_of_memory(error):
             raise
         raise OutOfMemory(f"out of memory while {doing}; lower runtime.batch_size or use a smaller dtype") from error

@@ -221,6 +221,7 @@ class Failing(torch.nn.Module):
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling"), ModelError, r"^the GPU failed .* their shard is not done: run the same"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError, "mat1"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), None, "out of memory with"),
+        (torch.AcceleratorError("CUDA error: out of memory"), None, "out of memory with"),
     ],
 )
 def test_an_error_of_the_gpu_names_the_samples_and_what_memory_lacks_is_halved(

@@ -35,7 +35,7 @@ fast: install-dev ## the quick tests
 
 test: lint ## everything
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

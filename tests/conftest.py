@@ -29,6 +29,14 @@ def saebias(*arguments: str, folder: Path, check: bool = True) -> subprocess.Com
     return done
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` the tests of one run, and else those of one file, go to the same process: what takes minutes to make is made once."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        shared = next((name for name in ("skewed_run", "null_run") if name in item.fixturenames), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def skewed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifacts of a quick run on the captioner with the planted skew."""

@@ -196,4 +196,5 @@ PLOT = Stage(
     reads=("plot", "model.name", "steer.max_accuracy_loss", "steer.max_cross_entropy_rise", "steer.max_default_shift"),
     tables=("figures",),
     estimate=_estimate,
+    version=2,
 )

@@ -23,7 +23,7 @@ MAX_PIXELS = 178_956_970
 """Larger pictures are set aside: Pillow's own limit against decompression bombs."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow's plugins raise on damaged data: each format its own (AVIF RuntimeError, DDS NotImplementedError, TIFF struct.error)."""
+"""What Pillow's plugins raise on damaged data: each format its own (AVIF and DDS kinds of RuntimeError, TIFF struct.error)."""
 
 # One task of many files: handing single files to a pool costs more than reading their headers.
 CHUNK = 128

@@ -55,16 +55,19 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return read_json_object(folder / "run.json", RECORD_KEYS)
 
 
-def ends_of(folders: Mapping[str, Path]) -> dict[str, str | None]:
-    """When the run in each folder ended; None where there is none."""
-    records = {name: read_run(folder) for name, folder in folders.items()}
-    return {name: None if record is None else record["finished_at"] for name, record in records.items()}
+@dataclass(frozen=True)
+class Ending:
+    """What the record of a run says of its end."""
+
+    finished_at: str | None
+    outputs: str | None
+    """The digest of outputs; None where the run is not finished, or an earlier version recorded none."""
 
 
-def outputs_of(folders: Mapping[str, Path]) -> dict[str, str | None]:
-    """The digest of outputs that the run in each folder recorded; None where it is not finished, or an earlier version recorded none."""
-    records = {name: read_run(folder) for name, folder in folders.items()}
-    return {name: None if record is None else record.get("outputs") for name, record in records.items()}
+def endings_of(folders: Mapping[str, Path]) -> dict[str, Ending]:
+    """How the run in each folder ended; an ending without anything where there is none."""
+    records = {name: read_run(folder) or {} for name, folder in folders.items()}
+    return {name: Ending(record.get("finished_at"), record.get("outputs")) for name, record in records.items()}
 
 
 def outputs_digest(units: Sequence[Mapping[str, Any]], parents: Mapping[str, str | None] | None) -> str | None:
@@ -82,12 +85,11 @@ def outputs_digest(units: Sequence[Mapping[str, Any]], parents: Mapping[str, str
 def _changed_parent(record: Mapping[str, Any], parents: Mapping[str, Path]) -> str | None:
     """Which parent's outputs are not those that a run was made from, in words; None where all are."""
     made_from = record.get("parents_outputs", {})
-    ends, outputs = ends_of(parents), outputs_of(parents)
-    for name in parents:
-        if made_from.get(name) is not None and outputs[name] is not None:
-            if made_from[name] != outputs[name]:
+    for name, now in endings_of(parents).items():
+        if made_from.get(name) is not None and now.outputs is not None:
+            if made_from[name] != now.outputs:
                 return f"{name} was run again since, and its outputs are others"
-        elif record["parents_finished"].get(name) != ends[name]:
+        elif record["parents_finished"].get(name) != now.finished_at:
             # Not finished, or a record of an earlier version, which says no more than when the parent ended.
             return f"{name} was run again since"
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from saebias import __version__
 from saebias.config.schema import Config
-from saebias.pipeline.planning import PlannedStage, ends_of, outputs_digest, outputs_of, read_run
+from saebias.pipeline.planning import PlannedStage, endings_of, outputs_digest, read_run
 from saebias.store.files import sweep_temporary, write_text
 from saebias.store.parts import manifests, remove_damaged_shared
 
@@ -27,7 +27,7 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
     # Whoever opens a record is alone at the run: unfinished files are those of killed processes.
     sweep_temporary(item.folder)
     remove_damaged_shared(item.folder)
-    before = None if fresh else read_run(item.folder)
+    before, endings = None if fresh else read_run(item.folder), endings_of(parents)
     record = {
         "run_id": item.run_id,
         "stage": item.stage.name,
@@ -44,8 +44,8 @@ def open_record(cfg: Config, item: PlannedStage, parents: Mapping[str, Path], *,
         "peak_memory_mib": None,
         "saebias_version": __version__,
         "parents": sorted(item.parents.values()),
-        "parents_finished": ends_of(parents),
-        "parents_outputs": outputs_of(parents),
+        "parents_finished": {name: ending.finished_at for name, ending in endings.items()},
+        "parents_outputs": {name: ending.outputs for name, ending in endings.items()},
         "outputs": None,
         "config": cfg.model_dump(mode="json", exclude={"runtime"}),
         "units": [],

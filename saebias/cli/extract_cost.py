@@ -1,4 +1,4 @@
-"""`saebias extract --dry-run`: what two timed batches say that the whole will take."""
+"""`saebias extract --dry-run`: what timed batches say that the whole will take."""
 
 from __future__ import annotations
 

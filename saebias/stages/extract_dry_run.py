@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import tempfile
 import time
@@ -24,8 +25,6 @@ from saebias.stages.registry import STAGES
 if TYPE_CHECKING:
     from saebias.identifiers import HookPoint
     from saebias.stages.extract_batch import Done, Target
-
-TIMED_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -79,17 +78,19 @@ def timed_cost(job: Job) -> MeasuredCost:
     with torch.inference_mode():
         # The first pass of all pays for what happens once; it is not timed.
         job.extractor.run(maker.make(batches[0][:1]), target)
-        chosen = [batches[len(batches) // 3], batches[2 * len(batches) // 3]]
+        # One and the same where there are not two: run twice, its rows would count twice, and compress to half.
+        chosen = sorted({len(batches) // 3, 2 * len(batches) // 3})
         with _marks(job) as per_hook:
-            for batch in chosen[:TIMED_BATCHES]:
-                started = time.perf_counter()
+            for number in chosen:
+                batch, started = batches[number], time.perf_counter()
                 done += job.extractor.run(maker.make(batch), target)
                 seconds += time.perf_counter() - started
                 tokens += sum(item.n_tokens for group in batch for item in group)
     if not any(len(row.position_N) for row in done.rows):
         reason = next((row["reason"] for row in done.status if row["reason"] is not None), "no token of it is of a kind that extract.tokens keeps")
         raise InputError(f"extract: none of the {len(done.status)} captions that were timed can be used; the first: {reason}")
-    return _scaled(job, target, done, seconds, per_hook, sum(item.n_tokens for item in usable) / tokens, len(items) - len(usable))
+    timed = "two timed batches" if len(chosen) > 1 else "one timed batch"
+    return _scaled(job, target, done, seconds, per_hook, sum(item.n_tokens for item in usable) / tokens, len(items) - len(usable), timed)
 
 
 def extract_context(cfg: Config, reporter: Reporter) -> StageContext:
@@ -130,7 +131,7 @@ def _marks(job: Job) -> Generator[dict[HookPoint, float]]:
             handle.remove()
 
 
-def _scaled(job: Job, target: Target, done: Done, seconds: float, per_hook: dict[HookPoint, float], factor: float, refused: int) -> MeasuredCost:
+def _scaled(job: Job, target: Target, done: Done, seconds: float, per_hook: dict[HookPoint, float], factor: float, refused: int, timed: str) -> MeasuredCost:
     """The measured batches, `factor` times over, with the shards and tables that come of them."""
     kept = [row for row in done.rows if len(row.position_N)]
     measured_rows = sum(len(row.position_N) for row in kept)
@@ -144,7 +145,7 @@ def _scaled(job: Job, target: Target, done: Done, seconds: float, per_hook: dict
     memory = peak + target.stored_NLD.nbytes
     disk = sum(hook.disk_bytes for hook in hooks) + 8 * rows
     n_items = sum(len(shard) for shard in job.shards)
-    basis = f"two timed batches of {measured_rows:,} rows, {1 / factor:.1%} of all"
+    basis = f"{timed} of {measured_rows:,} rows, {1 / factor:.1%} of all"
     return MeasuredCost(hooks, n_items, refused, rows, len(job.shards), disk, memory, factor * seconds + writing, basis)
 
 
@@ -152,7 +153,9 @@ def _written(job: Job, stored_NLD: np.ndarray, hook: HookPoint) -> tuple[float, 
     """(bytes, seconds) of writing the measured vectors of one hook point as a shard of their own."""
     from saebias.store.arrays import create_activations, write_shard
 
-    shard_rows = -(-len(stored_NLD) // 256) * 256
+    # As divisible as the shards that will be written, on which the size of the chunks depends.
+    part = math.gcd(job.extractor.cfg.extract.shard_rows, 2**14)
+    shard_rows = -(-len(stored_NLD) // part) * part
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "measured.zarr"
         create_activations(path, [hook], shard_rows, stored_NLD.shape[2], dtype=job.extractor.cfg.extract.dtype, shard_rows=shard_rows)

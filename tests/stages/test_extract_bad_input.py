@@ -13,10 +13,13 @@ import torch
 from saebias.config.load import load_config
 from saebias.corpus.images import check_images
 from saebias.errors import ConfigError, InputError
+from saebias.report import SilentReporter
+from saebias.stages.extract import fill_shard
 from saebias.stages.extract_dry_run import timed_cost
 from saebias.stages.extract_plan import plan_shards
 from saebias.stages.extract_prompts import wordings
 from saebias.stages.model_access import open_picture
+from saebias.store.arrays import create_activations, write_shard
 from saebias.vlm.loading import LoadedModel, from_parts
 from tests.stages.extract_rig import CAPTIONS, config, config_for, corpus, filled, job_of, text_config
 from tests.vlm.families import build_family
@@ -240,6 +243,18 @@ def test_damage_anywhere_in_a_picture_is_a_reason_and_no_error_of_the_program(fo
         reasons |= {opened} if isinstance(opened, str) else set()
         assert checked.ok or checked.reason
     assert reasons and all(reason.startswith(f"picture {path} cannot be opened: ") for reason in reasons)
+
+
+def test_an_estimate_of_a_single_batch_counts_it_once_and_says_so(tmp_path: Path) -> None:
+    job = job_of(build_family("llama"), text_config("extract.dtype=bfloat16"), corpus(tmp_path, CAPTIONS * 6))
+    assert len(job.batches(0)) == 1
+    cost = timed_cost(job)
+    with SilentReporter().task("", 0) as task:
+        shard = fill_shard(job, 0, task)
+    create_activations(tmp_path / "whole.zarr", job.hooks, 1024, shard.stored_NLD.shape[2], dtype="bfloat16", shard_rows=1024)
+    size = write_shard(tmp_path / "whole.zarr", 0, shard.stored_NLD).stat().st_size
+    assert cost.rows == shard.token_rows.num_rows and cost.basis.startswith(f"one timed batch of {cost.rows:,} rows, 100.0%")
+    assert sum(hook.disk_bytes for hook in cost.hooks) == pytest.approx(size, rel=0.1)
 
 
 def test_an_estimate_times_captions_that_can_be_used_or_says_why_none_can(tmp_path: Path) -> None:

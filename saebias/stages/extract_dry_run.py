@@ -1,4 +1,4 @@
-"""What extraction will cost, from two batches of the real model over the real corpus, timed and written."""
+"""What extraction will cost, from one or two batches of the real model over the real corpus, timed and written."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MeasuredCost:
 
 
 def measured_cost(cfg: Config, reporter: Reporter) -> MeasuredCost:
-    """Open the model, plan the shards, run two batches and write them to a folder that is removed again.
+    """Open the model, plan the shards, run two batches (one where the first shard has no more) and write them to a folder that is removed again.
 
     Raises MissingParent where the samples were not prepared, and whatever the extraction itself would raise for these batches.
     """
